@@ -92,8 +92,8 @@ class GeneratorSettings(BaseModel):
 
     model: str = Field(
         "blocks",
-        description="Model spec: `blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL@BASE_URL`, "
-        "`openai-chat:MODEL@BASE_URL`, `comfyui:WORKFLOW.json@URL`, `a1111:URL`, `http:URL`.",
+        description="Model spec: `blocks` (`blocks:poor` edits badly), `diffusers:NAME_OR_DIR`, "
+        "`openai:MODEL@BASE_URL`, `openai-chat:MODEL@BASE_URL`, `comfyui:WORKFLOW.json@URL`, `a1111:URL`, `http:URL`.",
     )
     api_key: SecretStr | None = Field(None, description="Key; OPENAI_API_KEY for OpenAI's own address.")
     timeout_s: float = Field(300.0, gt=0, description="Seconds for one image.")

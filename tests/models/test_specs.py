@@ -39,6 +39,8 @@ def test_chat_models(text: str, expected: ModelSpec) -> None:
     ("text", "expected"),
     [
         ("blocks", ModelSpec("blocks")),
+        ("blocks:good", ModelSpec("blocks", "good")),
+        (" blocks:poor", ModelSpec("blocks", "poor")),
         ("diffusers:z-image-turbo", ModelSpec("diffusers", "z-image-turbo")),
         ("diffusers:./models/mine@http", ModelSpec("diffusers", "./models/mine@http")),
         ("diffusers:C:\\models\\mine", ModelSpec("diffusers", "C:\\models\\mine")),
@@ -60,6 +62,8 @@ BAD = [
     "",
     "   ",
     "blocks:small",
+    "blocks:",
+    "blocks:poor:good",
     "Blocks",
     "gpt-5",
     "openai",

@@ -47,7 +47,7 @@ def open_generator(settings: GeneratorSettings) -> ImageGenerator:
     """Create the image generator of `settings` without loading a model; raises `ConfigurationError`."""
     spec = parse_generator_spec(settings.model)
     if spec.kind == "blocks":
-        return _instantiate("blocks.generator", "BlocksGenerator")
+        return _instantiate("blocks.generator", "BlocksGenerator", *([spec.model] if spec.model else []))
     if spec.kind == "diffusers":
         return _open_diffusers(spec, settings)
     key = _select_key(settings, spec)

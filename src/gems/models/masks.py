@@ -119,7 +119,7 @@ def keep_outside(image: GeneratedImage, request: ImageRequest) -> GeneratedImage
     mode = "RGBA" if source.has_transparency_data else "RGB"
     inside = edited if mode == "RGBA" and aligned.image is plain else aligned.image
     merged = source.convert(mode)
-    merged.paste(inside.convert(mode), mask=_feather(mask))
+    merged.paste(inside.convert(mode), mask=feather_mask(mask))
     parameters = dict(image.parameters)
     if aligned.shift != (0, 0):
         parameters["shift"] = list(aligned.shift)
@@ -129,7 +129,7 @@ def keep_outside(image: GeneratedImage, request: ImageRequest) -> GeneratedImage
     return replace(image, data=encode_png(merged), width=width, height=height, parameters=parameters, pixels=merged)
 
 
-def _feather(mask: Image.Image) -> Image.Image:
+def feather_mask(mask: Image.Image) -> Image.Image:
     """Return the mask with an edge that rises inwards, and is black wherever the mask is."""
     left, top, right, bottom = mask.getbbox() or (0, 0, 0, 0)
     radius = min(right - left, bottom - top, _MAX_FEATHER * _FEATHERED) // _FEATHERED

@@ -11,7 +11,7 @@ from gems.observability.redaction import redact
 
 CHAT_FORMS = "`blocks`, `openai:MODEL[@BASE_URL]` or `langchain:PROVIDER:MODEL[@BASE_URL]`"
 GENERATOR_FORMS = (
-    "`blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL[@BASE_URL]`, `openai-chat:MODEL[@BASE_URL]`, "
+    "`blocks[:good|:poor]`, `diffusers:NAME_OR_DIR`, `openai:MODEL[@BASE_URL]`, `openai-chat:MODEL[@BASE_URL]`, "
     "`comfyui:WORKFLOW.json[@URL]`, `a1111:URL` or `http:URL`"
 )
 _URL_KINDS = ("http", "a1111")
@@ -24,7 +24,10 @@ _NAMED_KINDS = (*_OPENAI_KINDS, "langchain", "comfyui")
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A parsed model spec; `model` is a name or directory, empty if the kind has none; `provider` is LangChain's."""
+    """A parsed model spec.
+
+    `model` is a name or directory, of `blocks` the editor, and empty if there is none; `provider` is LangChain's.
+    """
 
     kind: str
     model: str = ""
@@ -41,20 +44,22 @@ class ModelSpec:
 
 def parse_chat_spec(text: str) -> ModelSpec:
     """Parse a chat model spec; raises `ModelSpecError`."""
-    return _parse_spec(text, ("blocks", "openai", "langchain"), "chat", CHAT_FORMS)
+    return _parse_spec(text, ("blocks",), ("openai", "langchain"), "chat", CHAT_FORMS)
 
 
 def parse_generator_spec(text: str) -> ModelSpec:
     """Parse an image generator spec; raises `ModelSpecError`."""
-    return _parse_spec(
-        text, ("blocks", "diffusers", *_OPENAI_KINDS, "comfyui", *_URL_KINDS), "generator", GENERATOR_FORMS
-    )
+    builtin = ("blocks", "blocks:good", "blocks:poor")
+    kinds = ("diffusers", *_OPENAI_KINDS, "comfyui", *_URL_KINDS)
+    return _parse_spec(text, builtin, kinds, "generator", GENERATOR_FORMS)
 
 
-def _parse_spec(text: str, kinds: tuple[str, ...], what: str, forms: str) -> ModelSpec:
+def _parse_spec(text: str, builtin: tuple[str, ...], kinds: tuple[str, ...], what: str, forms: str) -> ModelSpec:
     kind, _, rest = text.strip().partition(":")
     wrong = ModelSpecError(f"Invalid {what} model spec: {redact(text)!r}.", hint=f"Use {forms}.")
-    if kind not in kinds or (kind == "blocks") != (not rest):
+    if text.strip() in builtin:
+        return ModelSpec(kind, rest)
+    if kind not in kinds or not rest:
         raise wrong
     if kind in _URL_KINDS:
         return ModelSpec(kind, url=check_url(rest, wrong))
@@ -62,11 +67,7 @@ def _parse_spec(text: str, kinds: tuple[str, ...], what: str, forms: str) -> Mod
         return ModelSpec(kind, rest)
     provider = ""
     if kind == "langchain":
-        # A model's name may contain ":", as those of Ollama do.
-        provider, _, rest = rest.partition(":")
-        provider = provider.lower().replace("-", "_")
-        if not rest or not re.fullmatch(r"[a-z]\w*", provider, re.ASCII):
-            raise wrong
+        provider, rest = _split_provider(rest, wrong)
     # A model's name may contain "@"; only the one before `http` begins the URL.
     model, at, url = rest.rpartition("@http")
     if not at:
@@ -83,6 +84,15 @@ def _parse_spec(text: str, kinds: tuple[str, ...], what: str, forms: str) -> Mod
             hint="Remove it, and use the API key setting for keys.",
         )
     return ModelSpec(kind, model, base, provider)
+
+
+def _split_provider(text: str, wrong: ConfigurationError) -> tuple[str, str]:
+    # A model's name may contain ":", as those of Ollama do.
+    provider, _, model = text.partition(":")
+    provider = provider.lower().replace("-", "_")
+    if not model or not re.fullmatch(r"[a-z]\w*", provider, re.ASCII):
+        raise wrong
+    return provider, model
 
 
 def check_url(url: str, wrong: ConfigurationError) -> str:

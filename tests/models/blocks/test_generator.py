@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gems.errors import EditingUnsupportedError, SizeError
+from gems.errors import EditingUnsupportedError, InvalidImageError, SizeError
 from gems.models.base import ImageGenerator
 from gems.models.blocks import BlocksGenerator, load_prompts, render
 from gems.models.blocks.generator import compose_scene
@@ -88,7 +88,12 @@ async def test_as_a_generator():
 
 @pytest.mark.parametrize(
     ("change", "error"),
-    [({"width": 127}, SizeError), ({"height": 2049}, SizeError), ({"source": b"x"}, EditingUnsupportedError)],
+    [
+        ({"width": 127}, SizeError),
+        ({"height": 2049}, SizeError),
+        ({"source": b"x"}, InvalidImageError),
+        ({"references": (b"x",)}, EditingUnsupportedError),
+    ],
 )
 async def test_what_it_cannot_do_it_refuses(change, error):
     request = ImageRequest(**{"prompt": "a star", "seed": 0, "width": 128, "height": 128, **change})

@@ -59,6 +59,12 @@ def _blocks(_stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
     return Subject(BlocksGenerator(), _uncounted, 512)
 
 
+def _blocks_poor(_stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
+    from gems.models.blocks.generator import BlocksGenerator
+
+    return Subject(BlocksGenerator("poor"), _uncounted, 512)
+
+
 def _openai(stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
     from gems.models.generators.openai import OpenAIImagesGenerator
 
@@ -119,6 +125,7 @@ def _diffusers(_stack: ExitStack, factory: pytest.TempPathFactory) -> Subject:
 
 _MAKERS = {
     "blocks": _blocks,
+    "blocks-poor": _blocks_poor,
     "openai": _openai,
     "http": _http,
     "openai-chat": _openai_chat,

@@ -21,7 +21,8 @@ from gems.models.blocks import vocabulary as words
 from gems.models.blocks.detection import Detector
 from gems.models.blocks.judge import Judgement, judge_question
 from gems.models.blocks.prompt_spec import LIMITS, decompose_prompt, explain_limits, parse_numbered, parse_prompt
-from gems.models.blocks.reflector import distil_lesson, reflect_on_round
+from gems.models.blocks.reflector import distil_lesson, reflect_on_round, write_instruction
+from gems.models.blocks.retouch import locate_fault
 from gems.models.blocks.rewriter import draft_skill, enhance_prompt, prepare_prompt, restore_prompt
 from gems.models.blocks.scene import Scene, describe_scene
 from gems.models.chat.schemas import (
@@ -237,8 +238,11 @@ class BlocksChat(BaseChatModel):
     def _checklist(self, request: ParsedRequest) -> _Answer:
         scene = self._look(request)
         questions = parse_numbered(request.tag("questions") or request.text)
-        judged = enumerate((_judge(question, scene) for question in questions), start=1)
-        answers = [AnswerReply(number=n, answer=one.answer, evidence=one.evidence) for n, one in judged]
+        answers = []
+        for number, question in enumerate(questions, start=1):
+            judged = _judge(question, scene)
+            box = locate_fault(scene, question, questions) if scene is not None and judged.answer == "no" else []
+            answers.append(AnswerReply(number=number, answer=judged.answer, evidence=judged.evidence, box=box))
         return ChecklistReply(answers=answers).model_dump_json(), _describe_sight(scene)
 
 
@@ -328,8 +332,7 @@ def _reflect(request: ParsedRequest) -> _Answer:
     if request.task == "refine":
         return PromptReply(prompt=prompt).model_dump_json(), found.thought
     if request.task == "mend":
-        fault = request.tag("fault").partition(" - ")[0]
-        instruction = f"Change the picture so that the answer is yes: {fault} Everything else stays as it is."
-        mending = MendingReply(experience=found.experience, prompt=prompt, instruction=instruction)
-        return mending.model_dump_json(), found.thought
+        told = write_instruction(request.tag("user_prompt"), request.tag("fault"))
+        reply = MendingReply(experience=found.experience, prompt=prompt, instruction=told)
+        return reply.model_dump_json(), f"{found.thought} The editor is told: {told}"
     return ReflectionReply(experience=found.experience, prompt=prompt).model_dump_json(), found.thought

@@ -21,7 +21,7 @@ from gems.models.blocks.prompt_spec import decompose_prompt, explain_limits
 from gems.models.blocks.retouch import Retouch, find_change, join_boxes
 from gems.models.blocks.scene import Box, Scene, describe_scene
 from gems.models.images import decode_image, flatten_image
-from gems.models.masks import read_mask
+from gems.models.masks import feather_mask, read_mask
 from gems.types import ImageRequest
 
 DESCRIBED = "The whole picture shows:"
@@ -33,6 +33,7 @@ _MOST_UNLIKE = 0.05
 _BLENDED = 0.006
 """Repainted around each change, as a share of the shorter side: boxes are found to about a pixel."""
 _GROWN = 0.15
+_WHITE = 255
 _ADDING = re.compile(r"\b(?:add|insert|put|place)\b(?!\s+(?:it|them)\b)", re.IGNORECASE)
 _SIDES = {"top": (1, 0), "upper": (1, 0), "bottom": (1, 1), "lower": (1, 1), "left": (0, 0), "right": (0, 1)}
 
@@ -68,7 +69,11 @@ def edit_picture(request: ImageRequest, rates: EditorRates, detector: Detector) 
     size = (request.width, request.height)
     if source.size != size:
         source = source.resize(size, Image.Resampling.LANCZOS)
-    mask = np.asarray(read_mask(request.mask, size)) > 0 if request.mask is not None else None
+    mask = solid = None
+    if request.mask is not None:
+        levels = read_mask(request.mask, size)
+        # Towards its edge what is drawn fades into the source.
+        mask, solid = np.asarray(levels) > 0, np.asarray(feather_mask(levels)) == _WHITE
     canvas = _Canvas.read(source, detector.detect(request.source))
     if not canvas.readable and mask is None:
         return Edit(source, ("The built-in editor recognises nothing in this picture, so it is unchanged.",))
@@ -78,7 +83,7 @@ def edit_picture(request: ImageRequest, rates: EditorRates, detector: Detector) 
     scene = canvas.scene
     for fault in faults:
         chance, inside = rng.random(), rng.random() < 0.5
-        retouch = Retouch(scene, questions, rng, mask)
+        retouch = Retouch(scene, questions, rng, solid)
         mended = retouch.mend(fault.question, fault.near)
         if chance < rates.fixes:
             scene = mended or scene
@@ -155,8 +160,14 @@ def _key(token: Token) -> tuple[str, str]:
 def _read_command(instruction: str, scene: Scene) -> tuple[list[_Fault], list[str], str]:
     """Read an instruction that stands alone, such as `make the circles green`; what else is there is to stay."""
     kept = [item.question for item in decompose_prompt(describe_scene(scene)) if item.kind != "other"]
-    kept = [question for question in kept if _answer(question, scene) == "yes"]
     reading = parse_text(instruction)
+    # What is said of the square may make another square of it.
+    changed = {mention.noun for mention in reading.mentions if mention.definite}
+    kept = [
+        question
+        for question in kept
+        if _answer(question, scene) == "yes" and changed.isdisjoint(one.noun for one in parse_text(question).mentions)
+    ]
     places = dict(reading.places)
     faults: list[_Fault] = []
     if _ADDING.search(instruction):
@@ -171,9 +182,13 @@ def _read_command(instruction: str, scene: Scene) -> tuple[list[_Fault], list[st
     known = {fault.question for fault in faults}
     asked_for = [item.question for item in decompose_prompt(instruction) if item.kind != "other"]
     unmet = [question for question in asked_for if _answer(question, scene) == "no" and question not in known]
-    faults += [
-        _Fault(question) for question in unmet if not (faults and question.startswith(("Is there", "Are there")))
-    ]
+    # What is added in place of something stands where that stood.
+    gone = [mention for mention in reading.mentions if mention.count == 0]
+    vacated = [thing.box for mention in gone for thing in match_things(scene, mention)][:1]
+    if faults:
+        faults += [_Fault(question) for question in unmet if not question.startswith(("Is there", "Are there"))]
+    else:
+        faults = [_Fault(question, *vacated) for question in unmet]
     if faults:
         limits = explain_limits(instruction) if reading.unknown else ""
         return faults, [*dict.fromkeys([*(fault.question for fault in faults), *asked_for, *kept])], limits

@@ -13,7 +13,7 @@ MAX_CHARACTERS = 8000
 _SIDE = r"(?:top|bottom|left|right|upper|lower|middle|cent(?:er|re))"
 _SPACE = r"\s+"
 _RELATIONS = frozenset({"left of", "right of", "inside", "inside!", "on", "on!", "above", "below", "contains"})
-_PAUSES = frozenset({"and", "but", "with", "while", "plus", "then", "also", "that", "which", "where"})
+_PAUSES = frozenset({"and", "but", "with", "while", "plus", "then", "also", "that", "which", "where", "into"})
 _DEFINITE = frozenset({"the", "all", "both", "each", "every", "these", "those", "this", "any"})
 _PRONOUNS = frozenset({"it", "them", "they"})
 _VAGUE = """
@@ -30,6 +30,7 @@ _REQUESTING = """
     placed located positioned arranged standing sitting lying filled coloured colored sized very quite just simple
     simply basic clearly altogether of at to for from by it its their some several or so does do did will
     least against question
+    change recolor recolour repaint insert turn move
 """
 _HARMLESS = frozenset((_VAGUE + _REQUESTING).split())
 """Words that ask for nothing that could be missing in the image."""
@@ -52,18 +53,28 @@ def _phrase(*alternatives: str) -> str:
     return rf"\b(?:{joined})\b"
 
 
+_UNCHANGED = "stays?|remains?|is|as|it|unchanged|the|same|changes"
+_INTO = r"(?=[^.!?\n]{1,60}\b(?:in)?to\s+an?\b)"
 _PATTERNS: tuple[tuple[str, str], ...] = (
+    # Of an edit from one word to another only the new one is asked for.
+    ("aside", r'(?:"[^"\n]{1,40}"|“[^”\n]{1,40}”)\s+(?:to|into|with|by)(?=\s+["“])'),
+    ("aside", _phrase(rf"(?:keep |leave )?(?:everything|anything|all|nothing) else(?: (?:{_UNCHANGED}))+")),
     (
         "quoted",
         r'"[^"\n]{1,40}"|“[^”\n]{1,40}”|«[^»\n]{1,40}»|\u2018[^\u2019\n]{1,40}\u2019|(?<!\w)\'[^\'\n]{1,40}\'(?!\w)',
     ),
-    ("lettering", r"\b(?:words?|text|letters|saying|says|reads|reading)\s+(?-i:[A-Z][A-Z0-9]{1,19})\b"),
+    (
+        "lettering",
+        r"\b(?:words?|text|letters|saying|says|reads|reading|write)(?:(?-i:\s+[A-Z][A-Z0-9]{1,19})?\s+(?:in)?to)?\s+(?-i:[A-Z][A-Z0-9]{1,19})\b",
+    ),
     ("spelled", r"\b[A-Za-z0-9](?:-[A-Za-z0-9])+(?![\w-])"),
     ("exactly", _phrase("nothing (?:but|except|other than)")),
     ("aside", _phrase("not (?:only|just|merely)", "would like", "(?:i|we)['\u2019]d like")),
     (
         "negation",
         rf"\b(?:without|(?:free|devoid|empty)\s+(?:of|from)|avoid(?:ing)?|exclud(?:e|es|ing)|omit(?:s|ting)?|lack(?:s|ing)?"
+        rf"|remov(?:e|es|ing)|delet(?:e|es|ing)|eras(?:e|es|ing)|get(?:ting)?\s+rid\s+of|replac(?:e|es|ing)"
+        rf"|(?:turn|change|convert|transform){_INTO}"
         rf"|absence\s+of|neither|nor|none\s+of|no|{_NOT}(?:\s+{_TO_SHOW})*)\b(?!-)",
     ),
     (
@@ -141,7 +152,7 @@ def _make_word_token(raw: str) -> Token:
     for kind, members in (("pause", _PAUSES), ("definite", _DEFINITE), ("pronoun", _PRONOUNS)):
         if word in members:
             return Token(kind, word, raw)
-    if word in ("a", "an"):
+    if word in ("a", "an", "another"):
         return Token("article", word, raw)
     return Token(word if word in ("or", _NOTHING) else "other", word, raw)
 

@@ -245,6 +245,24 @@ def reflect_on_round(
     )
 
 
+def write_instruction(user_prompt: str, fault: str) -> str:
+    """Write what an editor is told for the failed questions in the lines of `fault`."""
+    spec, asked = parse_prompt(user_prompt), []
+    for line in filter(None, map(str.strip, fault.splitlines())):
+        question = line[: line.find("?") + 1] or line
+        clauses = [_write_wish(spec, fact) for fact in find_facts(question, spec)[:1]]
+        asked += clauses or [f"the answer is yes: {question}"]
+    told = " and ".join(dict.fromkeys(asked)) or "it shows all that the prompt asks for"
+    return f"Change the picture so that {told.rstrip('.')}. Everything else stays as it is."
+
+
+def _write_wish(spec: PromptSpec, fact: Fact) -> str:
+    clause = write_clause(spec, fact)
+    if fact[0] == "text":
+        return f"it shows {clause}"
+    return f"there are {clause}" if fact[0] == "count" else clause
+
+
 def list_facts(spec: PromptSpec) -> list[Fact]:
     """List the facts of a spec that can be stressed."""
     facts: list[Fact] = []

@@ -30,6 +30,7 @@ _MOST_PLACES = 40
 _MOST_CHOICES = 40
 """Choices of things to change, where some of several are to be changed."""
 _MOST_CANDIDATES = 40
+"""Changes that are compared."""
 _DIAMETERS = {"small": (0.095, 0.075), "medium": (0.155, 0.135), "large": (0.25, 0.208)}
 """Diameters of each size as shares of the shorter side, best first."""
 _NARROWER = (1.0, 0.8, 0.6)
@@ -95,14 +96,11 @@ class Retouch:
         """
         met = [self._is_met(asked, self.scene) for asked in self.questions]
         best: tuple[tuple[bool, int, int], Scene] | None = None
-        for number, after in enumerate(self._candidates(question, near)):
+        fitting = (after for after in self._candidates(question, near) if self._is_met(question, after))
+        for number, after in enumerate(islice(fitting, 4 * _MOST_CANDIDATES)):
             # Where other faults remain, there is no perfect change to wait for.
             if number >= _MOST_CANDIDATES and best is not None and best[0][:2] == (True, 0):
                 break
-            if number >= 4 * _MOST_CANDIDATES:
-                break
-            if not self._is_met(question, after):
-                continue
             inside = all(place_in(box, self.mask) for box in find_change(self.scene, after))
             now = [self._is_met(asked, after) for asked in self.questions]
             worth = (inside, -sum(was and not still for was, still in zip(met, now, strict=True)), sum(now))
@@ -203,12 +201,23 @@ class Retouch:
                     yield things
 
     def _put(self, things: Things, old: Thing, new: Thing, *, moves: bool) -> Things | None:
-        """Return the things with one in place of another, moved if it needs more room; None if there is none."""
-        rest = tuple(thing for thing in things if thing != old)
-        if old.box == new.box or self._is_clear(new, [t for t in rest if not _touch(t.box, old.box)]):
-            return tuple(new if thing == old else thing for thing in things)
-        places = self._places(new, rest, old.centre) if moves else iter(())
-        return next(((*rest, replace(new, box=box)) for box in places), None)
+        """Return the things with one in place of another, moved if it needs more room; None if there is none.
+
+        What is in or on it goes with it.
+        """
+        riders = [thing for thing in self._carried([old])[1:] if thing in things]
+        rest = tuple(thing for thing in things if thing != old and thing not in riders)
+        if old.box != new.box and not self._is_clear(new, [t for t in rest if not _touch(t.box, old.box)]):
+            places = self._places(new, rest, old.centre) if moves else iter(())
+            box = next(places, None)
+            if box is None:
+                return None
+            new = replace(new, box=box)
+        moved = {old: new}
+        for thing in riders if old.box != new.box else ():
+            base, to = (old.box[1], new.box[1]) if self._stands(thing, old) else (old.centre[1], new.centre[1])
+            moved[thing] = _move(thing, new.centre[0] - old.centre[0], to - base)
+        return tuple(moved.get(thing, thing) for thing in things)
 
     def _add(
         self, things: Things, mention: Mention, asked: dict[str, str], number: int, near: Box | None
@@ -385,14 +394,9 @@ class Retouch:
             return
         steps = [(i, j) for i in range(_GRID) for j in range(_GRID)]
         self.rng.shuffle(steps)
-        found = 0
         for i, j in steps:
             x, y = left + room[0] * i / (_GRID - 1) - box[0], top + room[1] * j / (_GRID - 1) - box[1]
-            for things in self._moved({thing: _move(thing, x, y) for thing in block}):
-                found += 1
-                yield things
-            if found == _MOST_PLACES:
-                return
+            yield from self._moved({thing: _move(thing, x, y) for thing in block})
 
     def _rebuild(self, link: Link, subjects: Sequence[Thing], targets: Sequence[Thing]) -> Iterator[Things]:
         """Yield the scene with subjects in or on targets, put together anew where they stood or elsewhere."""
