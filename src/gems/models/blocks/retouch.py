@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _EDGE = 0.02
 """Least distance of things from the image's edge, as a share of the shorter side, ..."""
-_GAP = 0.012
+_GAP = 0.018
 """... and from each other."""
 _GRID = 18
 """Places that are tried along each side."""
@@ -35,6 +35,7 @@ _DIAMETERS = {"small": (0.095, 0.075), "medium": (0.155, 0.135), "large": (0.25,
 """Diameters of each size as shares of the shorter side, best first."""
 _NARROWER = (1.0, 0.8, 0.6)
 _FONT = 0.088
+_SMALLEST_FONT = 8
 _AXES = {"left of": 0, "right of": 0, "above": 1, "below": 1}
 
 Things = tuple[Thing, ...]
@@ -227,7 +228,7 @@ class Retouch:
         model = self._model(mention, asked, alike)
         centre = _centre(near) if near else _centre(join_boxes([thing.box for thing in alike])) if alike else None
         for narrower in _NARROWER:
-            smaller = replace(model, box=_scale(model.box, narrower))
+            smaller = replace(model, box=self._narrow(model, narrower))
             if narrower < 1 and self.scene.size(smaller) != self.scene.size(model) and "size" in asked:
                 return
             for box in self._places(smaller, things, centre):
@@ -239,6 +240,11 @@ class Retouch:
                     more = (*more, replace(smaller, box=following))
                 else:
                     yield more
+
+    def _narrow(self, thing: Thing, factor: float) -> Box:
+        if thing.noun == words.TEXT:
+            return self._plate(thing.word, factor * _height(thing.box), thing.centre)
+        return _scale(thing.box, factor)
 
     def _model(self, mention: Mention, asked: dict[str, str], alike: Sequence[Thing]) -> Thing:
         """Return a new thing as it is mentioned, with a look that `questions` ask for; its box says only its size."""
@@ -265,9 +271,12 @@ class Retouch:
 
     def _plate(self, word: str, height: float, centre: tuple[float, float]) -> Box:
         outline = 2 * rendering.outline_width(self.scene.unit)
-        size = max(8, round((height - outline) / rendering.PLATE_HEIGHT))
-        width = rendering.plate_extent(word, size)[0] + outline
-        return _around(centre, min(width, 0.9 * self.scene.width), height)
+        size = max(_SMALLEST_FONT, round((height - outline) / rendering.PLATE_HEIGHT))
+        while size > _SMALLEST_FONT and rendering.plate_extent(word, size)[0] + outline > 0.9 * self.scene.width:
+            size -= 1
+        width, height = rendering.plate_extent(word, size)
+        # Letters are placed by whole pixels.
+        return _around(centre, round(width + outline), round(height + outline))
 
     # Places
 
