@@ -103,7 +103,7 @@ async def test_each_kind_of_fault_is_mended_and_nothing_else_touched(kind):
             alone = np.asarray(paint_scene(replace(SCENE, things=(thing,))), dtype=int)
             own = np.abs(alone - np.asarray(paint_scene(replace(SCENE, things=())), dtype=int)).max(axis=2) > 60
             # At its very edge it may be painted again, where what is next to it changes.
-            own = ndimage.binary_erosion(own, iterations=4)
+            own = ndimage.binary_erosion(ndimage.binary_fill_holes(own), iterations=4)
             assert own.any()
             assert (array(image.data)[own] == array(PNG)[own]).all(), thing
 
