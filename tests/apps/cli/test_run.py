@@ -19,6 +19,8 @@ import pytest
 from PIL import Image
 
 from gems.apps.cli.schemas import ErrorReport
+from gems.models.blocks.detection import detect_scene
+from gems.models.blocks.scene import describe_scene
 from gems.results import RunResult
 from gems.runs.estimate import Estimate
 from tests.runs.test_verification import picture
@@ -287,12 +289,23 @@ def test_a_picture_is_edited_and_shown(photo: str, painter: StubServer, tmp_path
     assert "The original, which each round edits" in page.read_text("utf-8")
 
 
-def test_the_built_in_world_says_that_it_cannot(photo: str) -> None:
-    refused = here("run", PROMPT, "--source", photo)
+def test_a_generator_that_cannot_edit_is_named(photo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "never-sent")
+    refused = here("run", PROMPT, "--source", photo, "--generator", "openai:dall-e-3")
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert "blocks cannot edit images." in refused.stderr
+    assert "dall-e-3 cannot edit images." in refused.stderr
     assert "use a generator that edits" in refused.stderr
     assert here("runs", "--json").stdout.split() == ["{", '"runs":', "[]", "}"]
+
+
+def test_the_built_in_world_edits(tmp_path: Path) -> None:
+    drawn, edited = tmp_path / "drawn.png", tmp_path / "edited.png"
+    assert here("run", "a red circle", "--seed", "1", "--out", str(drawn), "--quiet").exit_code == 0
+    done = here("run", "make the circle green", "--source", str(drawn), "--seed", "1", "--out", str(edited), "--quiet")
+    assert (done.exit_code, done.stderr) == (0, "")
+    with Image.open(drawn) as before, Image.open(edited) as after:
+        assert before.size == after.size
+        assert "green circle" in describe_scene(detect_scene(after.convert("RGB")))
 
 
 @pytest.mark.parametrize("name", ["missing.png", ".", " "])

@@ -103,7 +103,7 @@ ERRORS: list[tuple[str, dict[str, Any], str]] = [
     ("get_run", {"run_id": 5}, "run_id is 5; it must be text."),
     ("verify_image", {"path": 5, "image": []}, "prompt is missing: What the image should show. path is 5; it must"),
     ("edit_image", {"prompt": "a"}, "Exactly one image"),
-    ("edit_image", {"prompt": "a", "image": "aaaa"}, "blocks cannot edit images. Leave the source out"),
+    ("edit_image", {"prompt": "a", "image": "aaaa"}, "is not a valid image or is truncated"),
     ("edit_image", {"prompt": "a", "image": "aaaa", "mask": "aaaa"}, "Unknown argument: 'mask'."),
     ("get_run", {"run_id": "unknown"}, "There is no run 'unknown'."),
     ("cancel_run", {"run_id": "unknown"}, "There is no run 'unknown'."),

@@ -18,7 +18,7 @@ from gems.models.blocks.error_model import EditorRates, seeded_random
 from gems.models.blocks.judge import judge_question, match_things
 from gems.models.blocks.parser import Token, parse_text, tokenize
 from gems.models.blocks.prompt_spec import decompose_prompt, explain_limits
-from gems.models.blocks.retouch import Retouch, find_change, join_boxes
+from gems.models.blocks.retouch import Retouch, find_bounds, find_change, join_boxes
 from gems.models.blocks.scene import Box, Scene, describe_scene
 from gems.models.images import decode_image, flatten_image
 from gems.models.masks import feather_mask, read_mask
@@ -101,8 +101,7 @@ def edit_picture(request: ImageRequest, rates: EditorRates, detector: Detector) 
 def _region(scene: Scene, mended: Scene | None, mask: NDArray[np.bool_] | None) -> Box:
     """Return the box of a mask, or else of what an edit is about."""
     if mask is not None:
-        rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
-        return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+        return find_bounds(mask)
     boxes = find_change(scene, mended) if mended is not None else []
     if not boxes:
         return 0.0, 0.0, float(scene.width), float(scene.height)
@@ -262,7 +261,8 @@ def _stack(scene: Scene) -> Scene:
 
 
 def _differences(one: Image.Image, other: Image.Image) -> NDArray[np.int16]:
-    return np.abs(np.asarray(one, dtype=np.int16) - np.asarray(other, dtype=np.int16)).max(axis=2)
+    levels: NDArray[np.int16] = np.abs(np.asarray(one, dtype=np.int16) - np.asarray(other, dtype=np.int16)).max(axis=2)
+    return levels
 
 
 def _find_ground(pixels: Pixels, scene: Scene) -> Image.Image:

@@ -57,6 +57,7 @@ class BlocksGenerator:
     """
 
     def __init__(self, editor: str = DEFAULT_EDITOR, rates: EditorRates | None = None) -> None:
+        self._editor = editor
         self._rates = rates or EDITORS[editor]
         self._detector = Detector()
         self._capabilities = GeneratorCapabilities(
@@ -104,7 +105,7 @@ class BlocksGenerator:
             height=request.height,
             seed=request.seed,
             model=self._capabilities.model,
-            parameters={},
+            parameters={} if request.source is None else {"editor": self._editor},
             seconds=time.perf_counter() - started,
             warnings=made.warnings,
             pixels=made.image,

@@ -6,7 +6,9 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gems.models.blocks import layout, rendering
 from gems.models.blocks import vocabulary as words
@@ -17,7 +19,6 @@ from gems.models.blocks.prompt_spec import Group, PromptSpec, Relation, find_gro
 from gems.models.blocks.scene import Box, Scene, Thing
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 _EDGE = 0.02
@@ -66,6 +67,12 @@ def locate_fault(scene: Scene, question: str, questions: Sequence[str]) -> list[
     sides = (scene.width, scene.height, scene.width, scene.height)
     scaled = [edge * 1000 / side for edge, side in zip((left, top, right, bottom), sides, strict=True)]
     return [min(1000, max(0, round(edge))) for edge in scaled]
+
+
+def find_bounds(mask: NDArray[np.bool_]) -> Box:
+    """Return the smallest box around what a mask of shape (height, width) selects, which is something."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def place_in(box: Box, mask: NDArray[np.bool_] | None) -> bool:
@@ -186,7 +193,7 @@ class Retouch:
         if not chosen:
             yield self.scene.things
             return
-        looks = {name: value for name, value in asked.items() if name != "size"}
+        looks: dict[str, Any] = {name: value for name, value in asked.items() if name != "size"}
         for diameter in _DIAMETERS[asked["size"]] if "size" in asked else (0.0,):
             for moves in (False, True):
                 things: Things | None = self.scene.things
@@ -315,13 +322,12 @@ class Retouch:
         edge = _EDGE * self.scene.unit
         if self.mask is None:
             return edge, edge, self.scene.width - edge, self.scene.height - edge
-        rows, columns = self.mask.any(axis=1).nonzero()[0], self.mask.any(axis=0).nonzero()[0]
-        left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        left, top, right, bottom = find_bounds(self.mask)
         return (
-            max(edge, float(left)),
-            max(edge, float(top)),
-            min(self.scene.width - edge, float(right)),
-            min(self.scene.height - edge, float(bottom)),
+            max(edge, left),
+            max(edge, top),
+            min(self.scene.width - edge, right),
+            min(self.scene.height - edge, bottom),
         )
 
     def _is_clear(self, new: Thing, things: Iterable[Thing]) -> bool:
