@@ -155,7 +155,7 @@ def test_a_missing_extra_is_named_before_anything_is_loaded(missing: str, monkey
 
 def test_nothing_else_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(factory, "find_spec", without("torch", "diffusers"))
-    for spec in ("blocks", "openai:m@http://127.0.0.1:9/v1", "http:http://127.0.0.1:9/generate"):
+    for spec in ("blocks", "blocks:poor", "openai:m@http://127.0.0.1:9/v1", "http:http://127.0.0.1:9/generate"):
         assert isinstance(open_generator(GeneratorSettings(model=spec)), ImageGenerator)
 
 

@@ -431,7 +431,7 @@ class Retouch:
 
     def _damages(self, inside: bool, region: Box) -> Iterator[Scene]:
         things = self.scene.things
-        within = [thing for thing in things if _is_within((*thing.centre, *thing.centre), region) == inside]
+        within = [thing for thing in things if _is_within(thing.centre * 2, region) == inside]
         found: list[Scene] = []
         for thing in within:
             rest = tuple(other for other in things if other != thing)
@@ -447,10 +447,12 @@ class Retouch:
                 size = "small" if self.scene.size(thing) == "large" else "large"
                 box = _resize(thing.box, _DIAMETERS[size][-1] * self.scene.unit)
                 looks += [replace(thing, colour=colour), replace(thing, texture=texture), replace(thing, box=box)]
-                copy = next(self._places(thing, things, thing.centre), None)
-                found += [self._with((*things, replace(thing, box=copy)))] if copy is not None else []
             changed = (self._put(things, thing, look, moves=False) for look in looks)
             found += [self._with(new) for new in changed if new is not None]
+        for thing in things:
+            free = self._places(thing, things, _centre(region) if inside else None)
+            copy = next((box for box in free if _is_within(_centre(box) * 2, region) == inside), None)
+            found += [self._with((*things, replace(thing, box=copy)))] if copy is not None else []
         if not inside:
             others = [colour for colour in words.COLOURS if colour != self.scene.background]
             found.append(replace(self.scene, background=self.rng.choice(others)))
