@@ -1,7 +1,7 @@
 """How well the built-in world plays its part: `python -m benchmarks.blocks_world [--out FILE] [--prompts N]`.
 
 Over the shipped prompts, and by the scene that was really drawn, never by the judge's word: how many
-prompts a single image meets in full, how many the loop of at most five rounds meets, and how often the judge,
+prompts a single image meets in full, how many the loop of a run at its defaults meets, and how often the judge,
 who sees nothing but a JPEG, agrees with the scene. It takes a quarter of a minute.
 """
 
@@ -18,12 +18,13 @@ from typing import Any
 
 from benchmarks._results import write
 from gems.models.blocks import BlocksPrompt, load_prompts, render, truth
+from gems.options import DEFAULT_ROUNDS
 from gems.results import RunResult
 from gems.service import Gems
 from gems.settings import Settings
 from gems.types import Profile, Round
 
-ROUNDS = 5
+ROUNDS = DEFAULT_ROUNDS["balanced"]
 
 
 def truths(result: RunResult, turn: Round) -> list[bool]:

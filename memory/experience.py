@@ -169,7 +169,11 @@ _MANY_UNMET = 3
 
 def unmet_kind(turn: Round) -> str:
     """Return the kind of a `StepOutcome` that draws anew after a round."""
-    unmet = sum(answer != "yes" for answer in best_answers(turn).values())
+    return unmet_number(sum(answer != "yes" for answer in best_answers(turn).values()))
+
+
+def unmet_number(unmet: int) -> str:
+    """Return the kind of a `StepOutcome` that draws anew, by the number of unmet requirements."""
     return str(min(max(unmet, 1), _MANY_UNMET))
 
 

@@ -24,16 +24,23 @@ from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import explain_limits
 from gems.nodes.generator import drop_failed
 from gems.nodes.lessons import recall_outcomes
-from gems.nodes.policy import choose_step, find_stop_reason, is_out_of_reach, may_mend, undecided_requirements
+from gems.nodes.policy import (
+    choose_step,
+    find_stop_reason,
+    is_hopeless,
+    is_out_of_reach,
+    may_mend,
+    undecided_requirements,
+)
 from gems.state import State, negative_prompt
 from gems.types import (
-    REDRAW,
     Answer,
     Candidate,
     Failure,
     Requirement,
     Round,
     Step,
+    StopReason,
     answers_of,
     best_verdict,
     build_verdict,
@@ -178,7 +185,7 @@ async def _decision_update(
         if reason == "undecided":
             _warn_undecided(state["requirements"], rounds, work)
         if reason is None:
-            update["step"] = await _choose_step(state, work, rounds)
+            reason, update["step"] = await _choose_step(state, work, rounds)
         return update | {"stop_reason": reason}
     failure: Failure = {
         "node": "judge",
@@ -188,11 +195,12 @@ async def _decision_update(
     return update | {"stop_reason": stop_reason_for(error), "failure": failure}
 
 
-async def _choose_step(state: State, work: NodeContext, rounds: list[Round]) -> Step:
+async def _choose_step(state: State, work: NodeContext, rounds: list[Round]) -> tuple[StopReason | None, Step]:
+    """Return what is drawn next, or why nothing is."""
     options, generator = state["options"], work.context.generator.capabilities
-    if not may_mend(options, generator):
-        return REDRAW
-    return choose_step(options, rounds, state["requirements"], generator, await recall_outcomes(state, work))
+    earlier = await recall_outcomes(state, work) if may_mend(options, generator) else {}
+    known = (options, rounds, state["requirements"], generator, earlier)
+    return "plateau" if is_hopeless(*known) else None, choose_step(*known)
 
 
 def _warn_undecided(requirements: Sequence[Requirement], rounds: Sequence[Round], work: NodeContext) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gems.memory.experience import StepCounts, add_counts, count_outcomes, step_outcomes, unmet_kind
+from gems.memory.experience import StepCounts, add_counts, count_outcomes, step_outcomes, unmet_kind, unmet_number
 from gems.models.chat.schemas import OUT_OF_REACH
 from gems.nodes.generator import count_images
 from gems.options import derived_seed
@@ -30,6 +30,16 @@ _PRIORS: dict[Action, tuple[float, float]] = {"redraw": (1, 2), "edit": (1, 2), 
 """Beta priors of how often an action improves the best image: a third, so that a first success or failure counts."""
 _LARGEST_BOX = 600_000
 """Largest area of a box, in millionths of the picture: what is larger is no place."""
+
+_FEWEST_ROUNDS = 2
+"""Rounds after which a run may end for lack of hope: one says nothing of what rewriting does."""
+_EARLIER_STEPS = 2
+"""Steps of this run as which those of all earlier ones count where hope is judged: each prompt is its own case."""
+_MOST_EXPECTED = 7.0
+_MOST_EXPECTED_MENDING = 5.5
+"""Images that a run may still be expected to need; fewer where images can be mended, which needs fewer when it works.
+
+Chosen by `benchmarks.quality` so that no more images are drawn than five rounds need (docs/policy.md)."""
 
 _UNDECIDED_AFTER = 2
 """Images over which a requirement stays unknown before it no longer drives redraws."""
@@ -110,6 +120,41 @@ def may_mend(options: Options, generator: GeneratorCapabilities) -> bool:
     return wanted and "source" not in options and generator.editing
 
 
+def is_hopeless(
+    options: Options,
+    rounds: Sequence[Round],
+    requirements: Sequence[Requirement],
+    generator: GeneratorCapabilities,
+    earlier: StepCounts,
+) -> bool:
+    """Return whether a round that brought nothing leaves so many images to be expected that the run had better end.
+
+    Expected is one improvement of the best image for each unmet requirement, each with the mean chance of its Beta
+    distribution. Of drawing anew only this run counts: it depends on the prompt, and a run that gave up after what
+    other runs did would never show the opposite.
+    """
+    stalled = len(rounds) > 1 and rounds[-1]["score"] <= best_round(rounds[:-1])["score"]
+    if not options.get("early_stop") or len(rounds) < _FEWEST_ROUNDS or not stalled:
+        return False
+    own, best = _count_own(rounds, requirements), best_round(rounds)
+    unmet = sum(answer["answer"] != "yes" for answer in answers_of(best).values())
+
+    def expect(action: Action, kind: str, others: StepCounts) -> float:
+        better, worse = (sum(pair) for pair in zip(_PRIORS[action], own.get((action, kind), (0, 0)), strict=True))
+        known = others.get((action, kind), (0, 0))
+        weight = min(1.0, _EARLIER_STEPS / max(1, sum(known)))
+        return 1 + (worse + weight * known[1]) / (better + weight * known[0])
+
+    drawn = sum(expect("redraw", unmet_number(left), {}) for left in range(1, unmet + 1))
+    if not may_mend(options, generator):
+        return drawn > _MOST_EXPECTED
+    kinds = {requirement["id"]: requirement["kind"] for requirement in requirements}
+    steps = _mending_steps(rounds, generator)
+    mended = sum(expect(step["action"], kinds[step["requirements"][0]], earlier) for step in steps)
+    ways = [mended] if steps else []
+    return min(ways if ways and options["repair"] == "always" else [drawn, *ways]) > _MOST_EXPECTED_MENDING
+
+
 def choose_step(
     options: Options,
     rounds: Sequence[Round],
@@ -124,15 +169,11 @@ def choose_step(
     """
     if not may_mend(options, generator):
         return REDRAW
-    best = best_round(rounds)
-    faults = [
-        answer for answer in answers_of(best).values() if answer["answer"] == "no" and answer["source"] != "parent"
-    ]
-    if not faults:
+    steps = _mending_steps(rounds, generator)
+    if not steps:
         return REDRAW
     kinds = {requirement["id"]: requirement["kind"] for requirement in requirements}
-    own = (step_outcomes(rounds[:number], rounds[number], requirements) for number in range(1, len(rounds)))
-    counts = add_counts(earlier, *map(count_outcomes, own))
+    counts = add_counts(earlier, _count_own(rounds, requirements))
     chance = np.random.default_rng(derived_seed(options["seed"], "step", rounds[-1]["number"]))
 
     def worth(action: Action, kind: str) -> float:
@@ -140,13 +181,27 @@ def choose_step(
         improved, failed = counts.get((action, kind), (0, 0))
         return chance.beta(better + improved, worse + failed)
 
-    parent = best["verdicts"][best["best"]]["image"]
-    steps: list[Step] = [_mending_step(fault, parent, rounds, generator) for fault in faults]
     worths = [worth(step["action"], kinds[step["requirements"][0]]) for step in steps]
     if options["repair"] == "auto":
         steps.append(REDRAW)
-        worths.append(worth("redraw", unmet_kind(best)))
+        worths.append(worth("redraw", unmet_kind(best_round(rounds))))
     return steps[max(range(len(steps)), key=worths.__getitem__)]
+
+
+def _count_own(rounds: Sequence[Round], requirements: Sequence[Requirement]) -> StepCounts:
+    own = (step_outcomes(rounds[:number], rounds[number], requirements) for number in range(1, len(rounds)))
+    return add_counts(*map(count_outcomes, own))
+
+
+def _mending_steps(rounds: Sequence[Round], generator: GeneratorCapabilities) -> list[Step]:
+    """Return a step for each fault of the best image."""
+    best = best_round(rounds)
+    parent = best["verdicts"][best["best"]]["image"]
+    return [
+        _mending_step(answer, parent, rounds, generator)
+        for answer in answers_of(best).values()
+        if answer["answer"] == "no" and answer["source"] != "parent"
+    ]
 
 
 def _mending_step(fault: Answer, parent: str, rounds: Sequence[Round], generator: GeneratorCapabilities) -> Step:

@@ -46,7 +46,7 @@ async def test_defaults(desk: Desk) -> None:
     options = completed(desk)
     assert 0 <= options.pop("seed") < COMMON_SEEDS
     assert options == {
-        "max_rounds": 5,
+        "max_rounds": 8,
         "candidates": 1,
         "width": 64,
         "height": 64,
@@ -58,6 +58,8 @@ async def test_defaults(desk: Desk) -> None:
         "budget_usd": None,
         "deadline_s": None,
         "plateau": 7,
+        "early_stop": True,
+        "repair": "auto",
         "memory": True,
     }
 
@@ -66,6 +68,17 @@ async def test_the_papers_profile_knows_no_plateau(desk: Desk) -> None:
     assert completed(desk, profile="paper")["plateau"] is None
     assert completed(desk, profile="paper", plateau=2)["plateau"] == 2
     assert completed(desk, plateau=0)["plateau"] is None
+
+
+async def test_the_papers_profile_draws_as_many_rounds_as_the_paper(desk: Desk) -> None:
+    options = completed(desk, profile="paper")
+    assert (options["max_rounds"], options["early_stop"]) == (5, False)
+    assert completed(desk, profile="paper", max_rounds=3)["max_rounds"] == 3
+
+
+@pytest.mark.parametrize("plateau", [0, 3, 7])
+async def test_rounds_without_progress_that_were_asked_for_are_given(desk: Desk, plateau: int) -> None:
+    assert not completed(desk, plateau=plateau)["early_stop"]
 
 
 async def test_seed_is_drawn_by_chance(desk: Desk) -> None:

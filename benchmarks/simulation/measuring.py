@@ -24,7 +24,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     # Both single shot and best of N are one round of the paper's judge.
     "best_of": {"profile": "paper", "max_rounds": 1, "candidates": MOST},
     "paper": {"profile": "paper", "max_rounds": MOST},
-    "ours": {"profile": "balanced", "max_rounds": MOST},
+    # At equal budgets: what giving up early is worth has a table of its own.
+    "ours": {"profile": "balanced", "max_rounds": MOST, "plateau": 7},
 }
 
 

@@ -23,6 +23,7 @@ from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.generator import generate
 from gems.nodes.judge import judge
+from gems.nodes.lessons import record_outcome
 from gems.nodes.reflector import reflect
 from gems.options import resolve_options
 from gems.results import outcome
@@ -212,6 +213,7 @@ async def run(
         _take(state, await judge(state, desk()))
         calls.append(mind.calls.total())
         if after_judge(state) == "finish":
+            await record_outcome(state, desk())
             return Course(painting, state["rounds"], str(state["stop_reason"]), calls, editor)
         _take(state, await reflect(state, desk()))
 

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 MAX_PROMPT = 20_000
 MAX_ROUNDS = 50
-DEFAULT_ROUNDS = 5
 MAX_CANDIDATES = 16
 MAX_IMAGES = 1_000_000
 RANDOM_SEED = -1
 """Asks for a seed chosen at random, as in other programs."""
+DEFAULT_ROUNDS: dict[Profile, int] = {"balanced": 8, "paper": 5}
+"""Most rounds by profile; `balanced` stops earlier where little hope is left."""
 _PLATEAU: dict[Profile, int] = {"balanced": 7, "paper": 0}
 _SIZE = re.compile(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*")  # noqa: RUF001 - users type this character too
 
@@ -168,7 +169,15 @@ class RunOptions(TypedDict, total=False):
 
     max_rounds: Annotated[
         int | None,
-        Option("Maximum number of rounds, 1 to 50.", default=5, ge=1, le=50, flag="--rounds", label="Rounds"),
+        Option(
+            "Maximum number of rounds, 1 to 50.",
+            default=DEFAULT_ROUNDS["balanced"],
+            default_text=f"{DEFAULT_ROUNDS['balanced']}, or {DEFAULT_ROUNDS['paper']} with paper",
+            ge=1,
+            le=MAX_ROUNDS,
+            flag="--rounds",
+            label="Rounds",
+        ),
     ]
     candidates: Annotated[
         int | None, Option("Images per round, 1 to 16.", default=1, ge=1, le=16, label="Images per round")
@@ -231,7 +240,7 @@ class RunOptions(TypedDict, total=False):
         int | None,
         Option(
             "Stop after this many rounds without progress; 0 means never.",
-            default_text="7, or 0 with paper",
+            default_text="as many as there is hope for, 7 at most; 0 with paper",
             ge=0,
             le=MAX_ROUNDS,
             without=_FEW,
@@ -347,8 +356,13 @@ def resolve_options(given: Mapping[str, Any], context: Context) -> Options:
     generator.check_size(width, height)
     if checked["seed"] in (None, RANDOM_SEED):
         checked["seed"] = secrets.randbelow(COMMON_SEEDS)
+    profile = cast("Profile", checked["profile"])
+    if given.get("max_rounds") is None:
+        checked["max_rounds"] = DEFAULT_ROUNDS[profile]
+    # Whoever names a number of rounds without progress gets that number.
+    early_stop = given.get("early_stop", checked["plateau"] is None and profile != "paper")
     if checked["plateau"] is None:
-        checked["plateau"] = _PLATEAU[cast("Profile", checked["profile"])]
+        checked["plateau"] = _PLATEAU[profile]
     if checked["budget_usd"] is not None:
         unknown = [role for role, chat in context.chats.items() if chat.price(0, 0) is None]
         check_prices(unknown, generator.price_usd)
@@ -358,6 +372,7 @@ def resolve_options(given: Mapping[str, Any], context: Context) -> Options:
         "sized": bool(size),
         "skills": checked["skills"] or context.default_skills,
         "plateau": checked["plateau"] or None,
+        "early_stop": early_stop,
     }
     if source := given.get("source"):
         check_editing(generator)

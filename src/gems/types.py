@@ -280,6 +280,8 @@ class Options(TypedDict):
     deadline_s: float | None
     plateau: int | None
     """Rounds without a better score after which the run stops; None for never."""
+    early_stop: NotRequired[bool]
+    """Whether the run stops earlier where little hope is left; missing, as in earlier versions, for no."""
     memory: bool
     """Whether the run learns from others, and others from it."""
     repair: NotRequired[RepairMode]

@@ -114,8 +114,19 @@ async def test_budget_by_dollars(tmp_path: Path) -> None:
 
 
 async def test_plateau(failing_desk: Desk) -> None:
-    output = await carried_out(failing_desk, max_rounds=20)
+    output = await carried_out(failing_desk, max_rounds=20, plateau=7)
     assert (output["stop_reason"], len(output["rounds"]), output["best_round"]) == ("plateau", 8, 1)
+
+
+async def test_run_ends_where_little_hope_is_left(failing_desk: Desk) -> None:
+    output = await carried_out(failing_desk)
+    assert (output["stop_reason"], len(output["rounds"]), output["best_round"]) == ("plateau", 6, 1)
+
+
+async def test_paper_does_not_give_up(failing_desk: Desk) -> None:
+    failing_desk.chat.script["verify"] = "no"
+    output = await carried_out(failing_desk, profile="paper")
+    assert (output["stop_reason"], len(output["rounds"])) == ("max_rounds", 5)
 
 
 async def test_plateau_that_was_asked_for(failing_desk: Desk) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gems.memory.experience import add_counts, count_outcomes, step_outcomes
-from gems.nodes.policy import choose_step
+from gems.nodes.policy import choose_step, is_hopeless
 from gems.types import REDRAW, Answer, GeneratorCapabilities, Requirement, Round, build_answer, build_verdict
 from tests.support.scripted_models import OPTIONS
 
@@ -125,6 +125,50 @@ def test_rounds_of_earlier_versions_count_as_drawn_anew() -> None:
     old = judged(2, "yyy")
     del old["action"]
     assert outcomes([judged(1, "nnn"), old]) == {("redraw", "3"): (1, 0)}
+
+
+HOPING: Any = AUTO | {"early_stop": True}
+
+
+def given_up(*said: str, options: Any = HOPING, generator: GeneratorCapabilities = DRAWER, earlier: Any = None) -> bool:
+    rounds = [judged(number, each) for number, each in enumerate(said, 1)]
+    for turn in rounds[1:] if generator is not DRAWER else []:
+        turn |= {"action": "edit", "parent": "image1", "boxes": [], "repaired": ["r3"]}  # type: ignore[typeddict-item]
+    return is_hopeless(options, rounds, REQUIREMENTS, generator, earlier or {})
+
+
+@pytest.mark.parametrize(("unmet", "rounds"), [("yyn", 6), ("ynn", 3), ("nnn", 2), ("nun", 2)])
+def test_the_more_is_unmet_the_sooner_a_run_gives_up(unmet: str, rounds: int) -> None:
+    assert [given_up(*[unmet] * count) for count in range(1, 8)] == [count >= rounds for count in range(1, 8)]
+
+
+def test_nothing_is_given_up_after_progress() -> None:
+    assert not given_up("nnn", "nnn", "ynn")
+    assert given_up("nnn", "nnn", "ynn", "ynn", "ynn")
+
+
+@pytest.mark.parametrize("options", [AUTO, OPTIONS, HOPING | {"early_stop": False}])
+def test_nothing_is_given_up_where_the_rounds_were_asked_for(options: Any) -> None:
+    assert not given_up(*["nnn"] * 7, options=options)
+
+
+def test_success_of_earlier_runs_gives_hope_for_mending() -> None:
+    worked, failed = {("edit", "text"): (80, 20)}, {("edit", "text"): (0, 100)}
+    mending = HOPING | {"repair": "always"}
+
+    def lasted(earlier: Any) -> int:
+        given = {"options": mending, "generator": EDITOR, "earlier": earlier}
+        return next(count for count in range(1, 40) if given_up(*["yyn"] * count, **given))
+
+    assert lasted(worked) > lasted({}) > lasted(failed)
+
+
+def test_what_was_not_tried_yet_gives_hope() -> None:
+    assert not given_up(*["yyn"] * 20, generator=EDITOR)
+
+
+def test_other_runs_do_not_decide_whether_drawing_anew_has_hope() -> None:
+    assert not given_up("yyn", "yyn", earlier={("redraw", "1"): (0, 500)})
 
 
 def test_counts_are_added() -> None:

@@ -103,8 +103,8 @@ def _is_reflected(snapshot: StateSnapshot) -> bool:
 def _fork_options(source: Options, state: State, number: int, given: Input, resources: Resources) -> Options:
     """Return the new run's options, which must allow at least one more round."""
     saved: Mapping[str, Any] = {
-        **source,
-        "plateau": source["plateau"] or 0,
+        **{name: value for name, value in source.items() if name != "early_stop"},
+        "plateau": None if source.get("early_stop") else source["plateau"] or 0,
         "size": f"{source['width']}x{source['height']}" if source.get("sized", True) else None,
         "max_rounds": max(source["max_rounds"], number + 1),
     }

@@ -29,7 +29,7 @@ from gems.apps.server.schemas import (
 )
 from gems.errors import GemsError, InternalError, RequestError
 from gems.memory.run_filter import RunFilter
-from gems.options import DEFAULT_ROUNDS, parse_datetime
+from gems.options import DEFAULT_ROUNDS, MAX_ROUNDS, parse_datetime
 from gems.runs.cleanup import Deletion
 from gems.runs.source_images import decode_base64
 from gems.service import Gems
@@ -91,7 +91,8 @@ async def fork_run(service: Service, caller: Caller, run_id: str, request: ForkR
 def max_images(options: Mapping[str, Any]) -> int:
     """Return the maximum number of images of a run."""
     rounds = options.get("max_rounds")
-    images = (DEFAULT_ROUNDS if rounds is None else rounds) * (options.get("candidates") or 1)
+    usual = DEFAULT_ROUNDS.get(options.get("profile") or "balanced", MAX_ROUNDS)
+    images = (usual if rounds is None else rounds) * (options.get("candidates") or 1)
     most = options.get("max_images")
     return images if most is None else min(images, most)
 

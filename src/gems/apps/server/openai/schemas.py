@@ -32,13 +32,16 @@ class RunFields(BaseModel):
     )
     quality: Quality | None = Field(
         None,
-        description="Sets the number of rounds: `low` is 1, `medium` 3, everything else 5; `max_rounds` overrides it.",
+        description="Sets the maximum number of rounds: `low` is 1, `medium` 3, everything else the default of a run; "
+        "`max_rounds` overrides it.",
     )
 
     @property
     def rounds(self) -> int:
         """Maximum number of rounds; `max_rounds` overrides `quality`."""
-        return given_options(self).get("max_rounds") or ROUNDS.get(self.quality or "auto", DEFAULT_ROUNDS)
+        given = given_options(self)
+        usual = DEFAULT_ROUNDS[given.get("profile") or "balanced"]
+        return given.get("max_rounds") or ROUNDS.get(self.quality or "auto", usual)
 
 
 class ImageFields(RunFields):
