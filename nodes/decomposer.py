@@ -71,15 +71,14 @@ async def state_requirements(prompt: str, work: NodeContext) -> tuple[list[Requi
             break
     if not requirements:
         work.warn(f"The prompt could not be decomposed, so the image is only checked as a whole: {fault}")
-        whole: Requirement = {
-            "id": "r1",
-            "question": f"Does this image show: {prompt}?",
-            "kind": "other",
-            "parents": [],
-        }
-        return [whole], []
+        return [whole_requirement(prompt)], []
     warn_unchecked(unchecked, work)
     return requirements, unchecked
+
+
+def whole_requirement(prompt: str) -> Requirement:
+    """Return the requirement that the image shows all of the prompt."""
+    return {"id": "r1", "question": f"Does this image show: {prompt}?", "kind": "other", "parents": []}
 
 
 async def complete_requirements(state: State, work: NodeContext) -> Update:

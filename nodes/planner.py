@@ -12,9 +12,10 @@ from gems.models.chat.messages import ChatReply
 from gems.models.chat.schemas import SkillChoice
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
+from gems.nodes.decomposer import whole_requirement
 from gems.nodes.lessons import recall_lessons, recalls_update
-from gems.nodes.prompts import numbered, question
-from gems.nodes.rewrite import rewrite_prompt
+from gems.nodes.prompts import ask_for_own_words, numbered, question
+from gems.nodes.rewrite import keeps_words, put_words_first, restore_lost, rewrite_prompt
 from gems.skills.models import Skill, SkillRegistry
 from gems.skills.ranking import SkillRanking
 from gems.state import State
@@ -42,9 +43,12 @@ async def prepare_prompt(prompt: str, learnt: str, work: NodeContext) -> str:
     if not learnt:
         return prompt
     slots = {"user_prompt": prompt, "lessons": learnt}
-    return await rewrite_prompt(
-        question("prepare", slots, editing=work.is_editing, prompt_tokens=work.prompt_tokens), prompt, work
-    )
+    asked = question("prepare", slots, editing=work.is_editing, prompt_tokens=work.prompt_tokens)
+    new = await rewrite_prompt(ask_for_own_words(asked) if keeps_words(prompt, work) else asked, prompt, work)
+    if keeps_words(prompt, work):
+        return put_words_first(new, prompt)
+    # The requirements are being listed meanwhile.
+    return (await restore_lost(new, prompt, [whole_requirement(prompt)], work)).prompt
 
 
 async def choose_skills(prompt: str, wanted: str, work: NodeContext) -> Plan:

@@ -94,6 +94,11 @@ PROMPT_LIMIT = (
 )
 """What is added to the instructions of a task that writes prompts where the generator's text encoder has a limit."""
 WRITES_PROMPTS: tuple[Task, ...] = ("enhance", "keep", "prepare", "refine", "reflect", "mend")
+OWN_WORDS = (
+    "The prompt begins with the user's own words, verbatim and whole. What is to be stated more explicitly or in "
+    "other words, and whatever is added, stands behind them in short sentences that contradict nothing of them."
+)
+"""What `ask_for_own_words` adds to the instructions of a task that writes prompts."""
 _WORDS_PER_TOKEN = 0.75
 """Of English in the vocabularies of CLIP and T5, rounded down."""
 
@@ -281,6 +286,11 @@ def question(
     return Question(
         task=task, system=system, parts=(*pictures, text), reply=REPLIES[task], logprobs=logprobs, attempt=attempt
     )
+
+
+def ask_for_own_words(asked: Question) -> Question:
+    """Return the question for a prompt, which is to begin with the user's own words."""
+    return replace(asked, system=f"{asked.system}\n{OWN_WORDS}")
 
 
 def _explain_limit(tokens: int | None) -> str:

@@ -14,8 +14,8 @@ from gems.models.chat.schemas import ExperienceReply, MendingReply, PromptReply,
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.lessons import recall_lessons, recalls_update, record_outcome
-from gems.nodes.prompts import ORIGINAL, numbered, question
-from gems.nodes.rewrite import QUESTIONS_PREFIX
+from gems.nodes.prompts import ORIGINAL, ask_for_own_words, numbered, question
+from gems.nodes.rewrite import QUESTIONS_PREFIX, keeps_words, put_words_first, restore_lost
 from gems.state import State
 from gems.types import Experience, Recalled, Requirement, Round, answers_of, best_round
 
@@ -60,6 +60,7 @@ async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tup
     texts: list[str] = []
     fault = _describe_fault(state)
     instruction = fault and f"Change the picture so that the answer is yes: {fault} Everything else stays as it is."
+    user, own = state["prompt"], keeps_words(state["prompt"], work)
 
     async def write(attempt: int) -> str:
         nonlocal instruction
@@ -71,11 +72,14 @@ async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tup
             editing=work.is_editing,
             prompt_tokens=work.prompt_tokens,
         )
-        reply = (await work.ask(asked)).form(MendingReply if fault else ReflectionReply)
+        reply = (await work.ask(ask_for_own_words(asked) if own else asked)).form(
+            MendingReply if fault else ReflectionReply
+        )
         texts.append(reply.experience)
         if isinstance(reply, MendingReply):
             instruction = reply.instruction.strip() or instruction
-        return reply.prompt
+        is_new = reply.prompt.strip() not in ("", turn["prompt"].strip())
+        return put_words_first(reply.prompt, user) if own and is_new else reply.prompt
 
     try:
         if work.profile == "paper":
@@ -85,6 +89,8 @@ async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tup
             prompt = await refine_prompt(slots | {"experience": texts[0]}, turn["prompt"], work, pictures)
         else:
             prompt = await _new_prompt(write, turn["prompt"])
+            if prompt and not own:
+                prompt = (await restore_lost(prompt, user, requirements, work)).prompt
     except _UNUSABLE_REPLY as error:
         work.warn(f"The reflector's reply was unusable; the failed requirements are appended to the prompt: {error}")
         texts.append(f"Not met: {slots['failed'] or 'nothing'}. Met: {slots['passed'] or 'nothing'}.")

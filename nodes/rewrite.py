@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gems.errors import ProviderError, UnreachableError
+from gems.memory.retrieval import estimate_tokens
 from gems.models.chat.messages import Question
 from gems.models.chat.schemas import KeptReply, PromptReply
 from gems.nodes.context import NodeContext
-from gems.nodes.prompts import numbered, question
+from gems.nodes.prompts import ask_for_own_words, numbered, question
 from gems.options import MAX_PROMPT
 from gems.types import Requirement
 
@@ -32,12 +33,30 @@ class RestoredPrompt:
     restored: tuple[str, ...] = ()
 
 
+def keeps_words(user_prompt: str, work: NodeContext) -> bool:
+    """Return whether every drawn prompt holds the user's own words, so that no rewriting can lose any.
+
+    The paper's do not; and where the words fill more than half of what the generator's text encoder reads, what a
+    rewritten prompt lost is looked for instead.
+    """
+    if work.profile == "paper":
+        return False
+    return work.prompt_tokens is None or 2 * estimate_tokens(user_prompt) <= work.prompt_tokens
+
+
+def put_words_first(prompt: str, user_prompt: str) -> str:
+    """Return the prompt with the user's own words before it, unless it holds them; them alone if it gets too long."""
+    if " ".join(user_prompt.split()) in " ".join(prompt.split()):
+        return prompt
+    both = f"{user_prompt.strip()}\n{prompt.strip()}".strip()
+    return both if len(both) <= MAX_PROMPT else user_prompt
+
+
 async def enhance(prompt: str, guidance: str, work: NodeContext) -> str:
     """Rewrite the prompt by a skill's guidance; unchanged if the reply is unusable."""
     slots = {"user_prompt": prompt, "skill": guidance}
-    return await rewrite_prompt(
-        question("enhance", slots, editing=work.is_editing, prompt_tokens=work.prompt_tokens), prompt, work
-    )
+    asked = question("enhance", slots, editing=work.is_editing, prompt_tokens=work.prompt_tokens)
+    return await rewrite_prompt(ask_for_own_words(asked) if keeps_words(prompt, work) else asked, prompt, work)
 
 
 async def rewrite_prompt(asked: Question, prompt: str, work: NodeContext) -> str:

@@ -20,7 +20,7 @@ from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import normalize_question
 from gems.nodes.generator import check_overrides, merge_overrides
 from gems.nodes.prompts import consultation
-from gems.nodes.rewrite import enhance, restore_lost
+from gems.nodes.rewrite import enhance, keeps_words, put_words_first, restore_lost
 from gems.options import MAX_PROMPT, is_unicode
 from gems.skills.authoring import SkillContext, SkillInput, SkillOutput, SkillState, Verifier
 from gems.skills.files import read_body, read_guidance, read_reference
@@ -38,6 +38,8 @@ T = TypeVar("T")
 def apply_result(name: str, result: Mapping[str, Any], state: State, work: NodeContext) -> Update:
     """Return the update for a skill's result; SkillError if it does not have the form of `SkillOutput`."""
     prompt = _check_prompt(result, state["current_prompt"])
+    if keeps_words(state["prompt"], work):
+        prompt = put_words_first(prompt, state["prompt"])
     restored = result.get("restored") or []
     if not isinstance(restored, list | tuple) or not all(isinstance(item, str) for item in restored):
         raise SkillError("Its restored must be a list of questions.")

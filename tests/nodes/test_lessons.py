@@ -150,7 +150,7 @@ async def test_a_resumed_run_is_told_the_same(home: Home) -> None:
         home.generator.before = None
         result = await gems.resume(row["run_id"])
     assert len(home.chat.about("prepare")) == 1
-    assert result.rounds[0]["prompt"] == "prepared"
+    assert result.rounds[0]["prompt"] == "a red cat asleep\nprepared"
 
 
 async def _broken(request: Any) -> None:

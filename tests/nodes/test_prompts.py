@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +15,18 @@ import pytest
 
 from gems.models.chat.messages import Picture
 from gems.models.chat.schemas import TASK_ROLES, TASK_TAGS, Task, extract_tag, find_task, wrap_in_tag
-from gems.nodes.prompts import AGAIN, EDITING, NOTHING, REPLIES, SYSTEM, WRITES_PROMPTS, numbered, question
+from gems.nodes.prompts import (
+    AGAIN,
+    EDITING,
+    NOTHING,
+    OWN_WORDS,
+    REPLIES,
+    SYSTEM,
+    WRITES_PROMPTS,
+    ask_for_own_words,
+    numbered,
+    question,
+)
 from tests.support.chat_clients import red_circle
 
 GOLDEN = Path(__file__).parent / "golden" / "prompts"
@@ -73,6 +85,11 @@ def test_rendered_second_look_is_pinned(task: Task) -> None:
 @pytest.mark.parametrize("task", WRITES_PROMPTS)
 def test_rendered_prompt_for_a_short_text_encoder_is_pinned(task: Task) -> None:
     pinned(f"{task}-limit", rendered(task, prompt_tokens=75))
+
+
+def test_words_of_the_user_are_asked_for_last() -> None:
+    asked = question("reflect", slots("reflect"), prompt_tokens=75)
+    assert ask_for_own_words(asked) == replace(asked, system=f"{asked.system}\n{OWN_WORDS}")
 
 
 @pytest.mark.parametrize("task", sorted(set(TASKS) - set(WRITES_PROMPTS)))

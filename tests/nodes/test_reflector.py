@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gems.errors import RefusedError, RejectedRequestError, ServerError, UnreadableReplyError
 from gems.memory.experience import MAX_WORDS
-from gems.nodes.prompts import NOTHING
+from gems.nodes.prompts import NOTHING, OWN_WORDS
 from gems.nodes.reflector import append_questions, reflect, round_slots
 from gems.types import AnswerValue, ImageRequest, build_verdict
 from tests.support.scripted_models import OPTIONS, Desk
@@ -57,8 +58,10 @@ async def test_round_is_told_and_the_next_prompt_taken(desk: Desk) -> None:
     assert asked.tag("passed") == "1. Is there a cat?"
     assert asked.tag("failed") == "1. Is it red? - evidence 2"
     assert asked.tag("thought") == "I looked."
-    assert update["current_prompt"] == "prompt 1 more"
-    assert update["experiences"] == [{"round": 1, "text": "It lacks something.", "next_prompt": "prompt 1 more"}]
+    assert update["current_prompt"] == "a red cat asleep\nprompt 1 more"
+    assert update["experiences"] == [
+        {"round": 1, "text": "It lacks something.", "next_prompt": "a red cat asleep\nprompt 1 more"}
+    ]
     assert update["judge_reasoning"] == ""
     assert desk.told("experience")[0]["experience"] == update["experiences"][0]
 
@@ -82,8 +85,47 @@ async def test_equal_or_empty_prompt_is_asked_for_again(desk: Desk, useless: str
         {"experience": "Second.", "prompt": "another"},
     ]
     update = await reflect(await state(desk, ("yes", "no", "no")), desk.work(round=2))
-    assert update["current_prompt"] == "another"
+    assert update["current_prompt"] == "a red cat asleep\nanother"
     assert update["experiences"][0]["text"] == "First."
+
+
+def reading(desk: Desk, tokens: int) -> None:
+    """Give the generator a text encoder that reads so much."""
+    desk.generator.capabilities = replace(desk.generator.capabilities, prompt_tokens=tokens)
+
+
+@pytest.mark.parametrize("tokens", [None, 8, 75], ids=str)
+async def test_words_of_the_user_are_not_repeated_where_they_are_written(desk: Desk, tokens: Any) -> None:
+    reading(desk, tokens)
+    desk.chat.script["reflect"] = {"experience": "Hm.", "prompt": "Outside, a red\ncat asleep on a mat"}
+    update = await reflect(await state(desk, ("yes", "no", "no")), desk.work(round=2))
+    assert update["current_prompt"] == "Outside, a red\ncat asleep on a mat"
+    assert [asked.task for asked in desk.chat.asked] == ["reflect"]
+    assert OWN_WORDS in desk.chat.asked[0].system
+
+
+async def test_same_addition_behind_the_words_of_the_user_is_asked_for_again(desk: Desk) -> None:
+    given = await state(desk, ("yes", "no", "no"))
+    given["rounds"][0]["prompt"] = "a red cat asleep\nred all over"
+    added = [{"experience": "Hm.", "prompt": text} for text in ("red all over", "red from head to tail")]
+    desk.chat.script["reflect"] = added
+    update = await reflect(given, desk.work(round=2))
+    assert update["current_prompt"] == "a red cat asleep\nred from head to tail"
+
+
+async def test_short_text_encoder_gets_a_check_instead_of_the_words(desk: Desk) -> None:
+    reading(desk, 7)
+    desk.chat.script["keep"] = [{"lost": [{"number": 3, "how": "dropped"}], "prompt": "red cat, asleep"}, {"lost": []}]
+    update = await reflect(await state(desk, ("yes", "no", "no")), desk.work(round=2))
+    assert update["current_prompt"] == "red cat, asleep"
+    assert [asked.task for asked in desk.chat.asked] == ["reflect", "keep", "keep"]
+    assert OWN_WORDS not in desk.chat.asked[0].system
+
+
+async def test_paper_writes_its_prompts_as_before(desk: Desk) -> None:
+    update = await reflect(await state(desk, ("yes", "no", "no")), desk.work(round=2, profile="paper"))
+    assert update["current_prompt"] == "prompt 1 more"
+    assert not any(OWN_WORDS in asked.system for asked in desk.chat.asked)
 
 
 @pytest.mark.parametrize("profile", ["balanced", "paper"])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gems.errors import RejectedRequestError, UnreachableError
-from gems.nodes.rewrite import MAX_PROMPT, QUESTIONS_PREFIX, RestoredPrompt, enhance, restore_lost
+from gems.nodes.rewrite import MAX_PROMPT, QUESTIONS_PREFIX, RestoredPrompt, enhance, put_words_first, restore_lost
 from gems.types import Requirement
 from tests.support.scripted_models import Desk
 
@@ -50,6 +50,21 @@ async def test_what_was_lost_is_put_back(
     answers: list[Any], prompt: str, restored: tuple[str, ...], desk: Desk
 ) -> None:
     assert await kept(desk, list(answers)) == RestoredPrompt(prompt, restored)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "drawn"),
+    [
+        ("a cat", f"{USER}\na cat"),
+        (USER, USER),
+        ("Outdoors, a red  cat\non a mat, at noon", "Outdoors, a red  cat\non a mat, at noon"),
+        ("A red cat on a mat", f"{USER}\nA red cat on a mat"),
+        (" ", USER),
+        ("x" * MAX_PROMPT, USER),
+    ],
+)
+def test_words_of_the_user_stand_first_unless_they_are_there(prompt: str, drawn: str) -> None:
+    assert put_words_first(prompt, USER) == drawn
 
 
 async def test_the_checker_is_shown_what_the_user_asked_for_only(desk: Desk) -> None:

@@ -28,7 +28,8 @@ def asks(*questions: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("result", "prompt"), [({}, "a cat drawn"), ({"prompt": " "}, "a cat drawn"), ({"prompt": " a lion "}, "a lion")]
+    ("result", "prompt"),
+    [({}, "a cat drawn"), ({"prompt": " "}, "a cat drawn"), ({"prompt": " a lion "}, "a cat\na lion")],
 )
 def test_prompt(result: Any, prompt: str, desk: Desk) -> None:
     update = apply_result("mine", result, STATE, desk.work())
@@ -75,7 +76,7 @@ def test_settings_of_skills_come_together(desk: Desk) -> None:
 def test_size_that_cannot_be_drawn_is_told(desk: Desk) -> None:
     work = desk.work()
     update = apply_result("mine", {"prompt": "a lion", "drawing": {"size": "9x9"}}, STATE, work)
-    assert (update["current_prompt"], "generation_overrides" in update) == ("a lion", False)
+    assert (update["current_prompt"], "generation_overrides" in update) == ("a cat\na lion", False)
     assert "flat does not support 9x9" in work.warnings[0]
 
 
