@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from gems.nodes.checklist import (
     ask_checklist,
     ask_individually,
     ask_verifiers,
+    is_verified,
     judge_image,
     pictures_to_judge,
 )
@@ -34,6 +36,7 @@ from gems.nodes.policy import (
 )
 from gems.state import State, negative_prompt
 from gems.types import (
+    REDRAW,
     Answer,
     Candidate,
     Failure,
@@ -52,6 +55,9 @@ MAX_DOUBTFUL = 1
 # Attempt numbers make repeated questions distinct in the ledger.
 _SECOND_ATTEMPTS = (2, 3)
 _THIRD_ATTEMPTS = (4, 5)
+_LAST_ATTEMPTS = ((6, 7), (8, 9))
+_MOST_LAST_LOOKS = 5
+"""Requirements that are looked at once more before a run passes."""
 _MAX_THOUGHT = 4_000
 
 
@@ -118,6 +124,69 @@ async def recheck(
     return judgement.updated(confirmed, second.thought, third.thought)
 
 
+def once_failed(judgement: Judgement, first: Judgement, rounds: Sequence[Round]) -> list[str]:
+    """Return what of a complete image failed at first or in an earlier round, what failed most often first."""
+    failed = Counter(a["requirement"] for a in first.answers if a["answer"] == "no")
+    for turn in rounds:
+        failed.update(name for name, answer in answers_of(turn).items() if answer["answer"] == "no")
+    asked = {answer["requirement"] for answer in judgement.answers if not is_verified(answer)}
+    return [name for name, _ in failed.most_common() if name in asked][:_MOST_LAST_LOOKS]
+
+
+async def look_again(
+    image: str, judgement: Judgement, names: Collection[str], requirements: Sequence[Requirement], work: NodeContext
+) -> Judgement:
+    """Ask two single questions about each of some requirements that an image seems to meet; each must be met twice.
+
+    What has failed before is the likeliest to be missing still, and a judge that repeats its mistakes says yes again:
+    what was yes twice is therefore no proof, and one no among four answers is believed.
+    """
+    denied: dict[str, Answer] = {}
+    pictures = await pictures_to_judge(image, work) if names else []
+    for attempts in _LAST_ATTEMPTS:
+        asked = [item for item in requirements if item["id"] in names and item["id"] not in denied]
+        denied |= _noes(await ask_individually(pictures, asked, work, attempts)) if asked else {}
+    return judgement.updated(denied)
+
+
+async def _look_before_passing(
+    image: str,
+    judgement: Judgement,
+    names: Collection[str],
+    requirements: Sequence[Requirement],
+    is_mended: bool,
+    work: NodeContext,
+) -> Judgement:
+    """Look once more at a confirmed image, which stays confirmed if that fails."""
+    try:
+        judgement = await look_again(image, judgement, names, requirements, work)
+        if is_mended and all_met(judgement.answers):
+            judgement = await look_for_damage(image, judgement, requirements, work)
+    except ProviderError as error:
+        work.warn(f"What failed before could not be looked at once more: {error}")
+    except LimitReached:
+        # The run ends before the next node.
+        pass
+    return judgement
+
+
+async def look_for_damage(
+    image: str, judgement: Judgement, requirements: Sequence[Requirement], work: NodeContext
+) -> Judgement:
+    """Ask the checklist about a mended image once more; what is not met twice is broken."""
+    names = {answer["requirement"] for answer in judgement.answers if not is_verified(answer)}
+    asked = [item for item in requirements if item["id"] in names]
+    pictures, denied = await pictures_to_judge(image, work), dict[str, Answer]()
+    for ask, attempts in zip((ask_checklist, ask_individually), _LAST_ATTEMPTS, strict=True):
+        denied = _noes(await ask(pictures, asked, work, attempts)) if asked else {}
+        asked = [item for item in asked if item["id"] in denied]
+    return judgement.updated(denied)
+
+
+def _noes(judgement: Judgement) -> dict[str, Answer]:
+    return {a["requirement"]: a | {"source": "confirmation"} for a in judgement.answers if a["answer"] == "no"}
+
+
 def _keep_details(answer: Answer, first: Answer) -> Answer:
     """Return a repeated no with what the first said of it: answers to single questions have no place."""
     if {answer["answer"], first["answer"]} != {"no"}:
@@ -142,7 +211,8 @@ async def judge(state: State, work: NodeContext) -> Update:
     # Of a candidate that could not be judged while others could, nothing is known.
     unknown = Judgement([unknown_answer(requirement, "not judged") for requirement in requirements])
     judgements = [found or unknown for found in drop_failed(results, work)]
-    judgements, error = await _confirm_candidates(candidates, judgements, requirements, work)
+    earlier, is_mended = state.get("rounds") or [], bool((state.get("step") or REDRAW)["parent"])
+    judgements, error = await _confirm_candidates(candidates, judgements, requirements, earlier, is_mended, work)
     seconds = (state.get("timings") or {}) | {"judge": round(time.perf_counter() - started, 4)}
     turn = _build_round(state, work, candidates, judgements, seconds)
     rounds = [*(state.get("rounds") or []), turn]
@@ -158,7 +228,9 @@ async def _confirm_last_round(state: State, work: NodeContext) -> Update:
     work.round = before["number"]
     thought = state.get("judge_reasoning") or ""
     judgements = [Judgement(verdict["answers"], thought) for verdict in before["verdicts"]]
-    judgements, error = await _confirm_candidates(before["candidates"], judgements, state["requirements"], work)
+    requirements, candidates = state["requirements"], before["candidates"]
+    is_mended = bool(before.get("parent"))
+    judgements, error = await _confirm_candidates(candidates, judgements, requirements, earlier, is_mended, work)
     judging = before["seconds"].get("judge", 0.0) + time.perf_counter() - started
     seconds = before["seconds"] | {"judge": round(judging, 4)}
     turn = _build_round(state, work, before["candidates"], judgements, seconds)
@@ -223,7 +295,12 @@ def _warn_out_of_reach(state: State, work: NodeContext, turn: Round) -> None:
 
 
 async def _confirm_candidates(
-    candidates: list[Candidate], judgements: list[Judgement], requirements: list[Requirement], work: NodeContext
+    candidates: list[Candidate],
+    judgements: list[Judgement],
+    requirements: list[Requirement],
+    earlier: Sequence[Round],
+    is_mended: bool,
+    work: NodeContext,
 ) -> tuple[list[Judgement], GemsError | None]:
     """Check candidates again until one is confirmed; return any error that prevented it as well."""
     found = list(judgements)
@@ -245,6 +322,10 @@ async def _confirm_candidates(
             found[index] = await confirm(image, found[index], requirements, work)
         except (ProviderError, LimitReached) as error:
             return found, error
+        if not all_met(found[index].answers):
+            continue
+        names = once_failed(found[index], judgements[index], earlier)
+        found[index] = await _look_before_passing(image, found[index], names, requirements, is_mended, work)
         if all_met(found[index].answers):
             # Later complete candidates need no confirmation: the confirmed one wins a tie.
             break

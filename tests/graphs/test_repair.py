@@ -37,7 +37,6 @@ def changes(desk: Desk) -> list[ImageRequest]:
 
 async def test_best_image_is_mended_where_the_fault_is(editing_desk: Desk) -> None:
     editing_desk.chat.script["checklist"] = [check_with_box("yes", "no"), checks("yes", "yes"), checks("yes", "yes")]
-    editing_desk.chat.script["verify"] = "no"
     output = await carried_out(editing_desk, repair="always")
     assert (output["stop_reason"], output["best_round"]) == ("passed", 2)
     first, second = output["rounds"]
@@ -58,7 +57,7 @@ async def test_best_image_is_mended_where_the_fault_is(editing_desk: Desk) -> No
 
 async def test_reflector_is_shown_the_image_and_its_fault(editing_desk: Desk) -> None:
     editing_desk.chat.script["checklist"] = [check_with_box("yes", "no"), checks("yes", "yes"), checks("yes", "yes")]
-    editing_desk.chat.script["verify"] = "no"
+    editing_desk.chat.script["verify"] = ["no", "yes", "yes"]
     output = await carried_out(editing_desk, repair="always")
     (asked,) = editing_desk.chat.about("mend")
     assert asked.tag("fault") == "Is it red? - seen 2 (at [0, 0, 500, 500])"
@@ -70,7 +69,6 @@ async def test_worse_change_is_not_built_upon(editing_desk: Desk) -> None:
     editing_desk.chat.script["checklist"] = [
         checks("yes", "no"), checks("no", "no"), checks("yes", "yes"), checks("yes", "yes"),
     ]  # fmt: skip
-    editing_desk.chat.script["verify"] = "no"
     output = await carried_out(editing_desk, repair="always")
     assert output["stop_reason"] == "passed"
     assert [turn["parent"] for turn in output["rounds"][1:]] == [output["rounds"][0]["candidates"][0]["image"]] * 2
@@ -94,6 +92,7 @@ async def test_change_that_cannot_be_aligned_is_drawn_anew(editing_desk: Desk) -
     editing_desk.generator.before = refuse
     editing_desk.chat.script["checklist"] = [checks("yes", "no"), checks("yes", "yes"), checks("yes", "yes")]
     editing_desk.chat.script["verify"] = "no"
+    editing_desk.chat.script["verify"] = ["no", "yes", "yes"]
     output = await carried_out(editing_desk, repair="always")
     assert output["stop_reason"] == "passed"
     assert output["rounds"][1]["action"] == "redraw"

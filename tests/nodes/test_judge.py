@@ -15,7 +15,17 @@ from gems.models.chat.schemas import OUT_OF_REACH
 from gems.nodes.generator import count_images
 from gems.nodes.judge import judge
 from gems.nodes.policy import find_stop_reason
-from gems.types import NO_USAGE, ImageRequest, best_round, best_verdict, pass_rate, total_usage
+from gems.types import (
+    NO_USAGE,
+    AnswerValue,
+    ImageRequest,
+    best_round,
+    best_verdict,
+    build_answer,
+    build_verdict,
+    pass_rate,
+    total_usage,
+)
 from tests.support.scripted_models import OPTIONS, Asked, Desk, at_looks, checks
 from tests.support.stub.models import flat_picture
 
@@ -216,11 +226,56 @@ async def test_a_single_no_is_asked_about_again(desk: Desk) -> None:
 
 async def test_two_of_three_overrule_a_no_and_the_rest_is_confirmed(desk: Desk) -> None:
     desk.chat.script["checklist"] = checks("yes", "no")
-    desk.chat.script["verify"] = ["Yes. Here.", "Yes. Red.", "Yes. A cat."]
+    desk.chat.script["verify"] = ["Yes. Here.", "Yes. Red.", "Yes. A cat.", "Yes. Still red.", "Yes. Red indeed."]
     update = await judge(await state(desk), desk.work())
     assert (values(update), update["stop_reason"]) == (["yes", "yes"], "passed")
     asked = [question.tag("question") for question in desk.chat.about("verify")]
-    assert asked == ["Question 2?", "Question 2?", "Question 1?"]
+    # What was no at first is looked at twice more in the end.
+    assert asked == ["Question 2?", "Question 2?", "Question 1?", "Question 2?", "Question 2?"]
+
+
+def earlier_round(*said: AnswerValue) -> Any:
+    answers = [build_answer({"id": f"r{n}"}, answer, "seen") for n, answer in enumerate(said, 1)]  # type: ignore[arg-type]
+    verdict = build_verdict("an image", answers)
+    return {"number": 1, "candidates": [], "verdicts": [verdict], "best": 0, "score": verdict["score"], "prompt": "x"}
+
+
+@pytest.mark.parametrize(
+    ("looks", "final"),
+    [(["Yes.", "Yes."], "yes"), (["No."], "no"), (["Yes.", "No."], "no"), (["Unknown."] * 2 + ["Yes."], "yes")],
+)
+async def test_what_failed_in_an_earlier_round_is_looked_at_twice_more(
+    desk: Desk, looks: list[str], final: str
+) -> None:
+    desk.chat.script |= {"checklist": [checks("yes", "yes"), checks("yes", "yes")], "verify": looks}
+    update = await judge(await state(desk, rounds=[earlier_round("yes", "no")]), desk.work(round=2))
+    assert values(update) == ["yes", final]
+    assert (update["stop_reason"] == "passed") == (final == "yes")
+    assert {asked.tag("question") for asked in desk.chat.about("verify")} == {"Question 2?"}
+
+
+async def test_look_that_fails_does_not_undo_a_confirmed_image(desk: Desk) -> None:
+    desk.chat.script |= {"checklist": [checks("yes", "yes")] * 2, "verify": ServerError("down")}
+    work = desk.work(round=2)
+    update = await judge(await state(desk, rounds=[earlier_round("yes", "no")]), work)
+    assert update["stop_reason"] == "passed"
+    assert any("once more" in warning for warning in work.warnings)
+
+
+async def test_paper_does_not_look_again(desk: Desk) -> None:
+    given = await state(desk, rounds=[earlier_round("yes", "no")])
+    update = await judge(given, desk.work(round=2, profile="paper"))
+    assert (update["stop_reason"], len(desk.chat.asked)) == ("passed", 2)
+
+
+@pytest.mark.parametrize(("looks", "final"), [(["No."], "no"), (["Yes."], "yes")])
+async def test_mended_image_is_looked_over_for_damage(desk: Desk, looks: list[str], final: str) -> None:
+    whole, broken = checks("yes", "yes"), checks("no", "yes")
+    desk.chat.script |= {"checklist": [whole, whole, broken], "verify": looks}
+    step = {"action": "edit", "parent": "image", "boxes": [], "requirements": ["r2"]}
+    given = await state(desk, rounds=[earlier_round("yes", "yes")], step=step, instruction="Make it red.")
+    update = await judge(given, desk.work(round=2))
+    assert values(update) == [final, "yes"]
 
 
 @pytest.mark.parametrize(("third", "final"), [("Yes. There.", "yes"), ("No. Nowhere.", "no"), ("Unknown.", "no")])

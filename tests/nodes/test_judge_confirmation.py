@@ -76,7 +76,8 @@ async def test_a_resumed_run_only_confirms(desk: Desk) -> None:
     assert (output["stop_reason"], output["failure"], output["best_round"]) == ("passed", None, 2)
     assert [turn["number"] for turn in output["rounds"]] == [1, 2]
     assert answers(output["rounds"][1]) == [("yes", "confirmation")] * 2
-    assert desk.chat.tasks() == ["checklist"]
+    # Both failed in the first round.
+    assert desk.chat.tasks() == ["checklist", *["verify"] * 4]
     assert len(desk.generator.requests) == 2
     assert set(output["rounds"][1]["seconds"]) == {"generator", "judge"}
 
@@ -132,5 +133,5 @@ async def test_the_service_goes_on_in_another_process(tmp_path: Path) -> None:
         resumed = await gems.resume(broken.run_id)
         assert unchanging(await gems.show(broken.run_id)) == unchanging(resumed)
         assert unchanging(resumed) == unchanging(await undisturbed.run("a red cat", seed=7))
-    assert house.chat.tasks()[asked:] == ["checklist"]
+    assert house.chat.tasks()[asked:] == ["checklist", *["verify"] * 4]
     assert len(house.drawn()) == 2
