@@ -46,6 +46,7 @@ def measured(prompts: int, workers: int, *, quick: bool) -> dict[str, Any]:
     if not quick:
         fewer = max(1, prompts // 2)
         figures |= {
+            "rules": choices.rules(fewer, workers),
             "looks": choices.looks(prompts, workers),
             "candidates": choices.candidates(fewer, workers),
             "patience": choices.patience(fewer, workers),
@@ -117,6 +118,22 @@ def choice_table(title: str, rows: list[dict[str, Any]], names: dict[str, str]) 
     return table
 
 
+def rules_table(rows: list[dict[str, Any]]) -> Table:
+    """What the rules are worth."""
+    table = Table(title="Rules, against five rounds without them on the same prompts")
+    for label in ("world", "judge errs", "rules"):
+        table.add_column(label)
+    for label in ("fully met", "more met", "false 'passed'", "images", "calls"):
+        table.add_column(label, justify="right")
+    for row in rows:
+        low, high = row["more_met_interval"]
+        more = "" if row["rules"] == "none" else f"{100 * row['more_met']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+        names = (row["world"], row["errs"], row["rules"])
+        numbers = (f"{100 * row['met']:.1f} %", more, share(row, "false_passed"))
+        table.add_row(*names, *numbers, f"{row['images']:.2f}", f"{row['calls']:.1f}")
+    return table
+
+
 CHOICES = {
     "looks": ("Noes asked about again, five rounds", {"doubted": "noes", "correlation": "correlation"}),
     "candidates": ("Candidates per round", {"budget": "images at most", "candidates": "candidates"}),
@@ -130,11 +147,13 @@ CHOICES = {
 
 def show(figures: dict[str, Any]) -> None:
     """Print the tables."""
-    console = Console(width=110)
+    console = Console(width=130)
     for found in figures["compared"]:
         console.print(main_table(found))
     console.print("The same in a kinder world:")
     console.print(main_table(figures["kinder"]))
+    if "rules" in figures:
+        console.print(rules_table(figures["rules"]))
     for name, (title, columns) in CHOICES.items():
         if name in figures:
             console.print(choice_table(title, figures[name], columns))

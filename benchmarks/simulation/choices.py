@@ -1,13 +1,51 @@
-"""What each choice of the policy is worth, one at a time."""
+"""What each choice of the policy is worth, one at a time, and its rules together."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from benchmarks.simulation.measuring import Job, Tally, carried_out
-from benchmarks.simulation.world import Errors
+from benchmarks.simulation.measuring import RULES, Job, Tally, carried_out, difference
+from benchmarks.simulation.world import Editor, Errors, Nature
 
 _USUAL = Errors(0.05, 0.05)
+_ELSEWHERE = 1_000_000
+"""First prompt of those on which no rule was chosen."""
+LOSSY = Nature(lost=0.04, unasked=0.02)
+WORLDS = {
+    "usual": LOSSY,
+    "wordings hardly help": replace(LOSSY, gain=0.1),
+    "wordings help strongly": replace(LOSSY, gain=1.2),
+}
+JUDGES = {"never": Errors(), "5 %": _USUAL, "5 %, half repeated": Errors(0.05, 0.05, 0.5)}
+_FIVE: dict[str, Any] = {"max_rounds": 5, "plateau": 7, "repair": "never"}
+_ALL: dict[str, Any] = {"plateau": None}
+EDITORS = {f"editor that fixes {fixes:.0%}": Editor(fixes) for fixes in (0.3, 0.45, 0.6, 0.75)} | {
+    "the 45 % one, places often wrong": Editor(0.45, noisy=0.15, misplaced=0.15)
+}
+
+
+def rules(count: int, workers: int) -> list[dict[str, Any]]:
+    """Each rule alone and all of them, without and with editors, against five rounds of drawing anew."""
+    kinds: list[tuple[str, dict[str, Any]]] = [
+        ("none", {"options": _FIVE, "without": RULES}),
+        ("own words", {"options": _FIVE, "without": ("look",)}),
+        ("early stop", {"options": _ALL, "without": RULES}),
+        ("last look", {"options": _FIVE, "without": ("words",)}),
+        ("all", {"options": _ALL}),
+        *((f"all, {name}", {"options": _ALL, "editor": editor}) for name, editor in EDITORS.items()),
+    ]
+    cases = [(world, judge, kind) for world in WORLDS for judge in JUDGES for kind in kinds]
+    jobs = [
+        Job("rules", JUDGES[judge], _ELSEWHERE, count, nature=WORLDS[world], **how) for world, judge, (_, how) in cases
+    ]
+    tallies = [Tally.of([course.after() for course in courses]) for courses in carried_out(jobs, workers)]
+    return [
+        {"world": world, "errs": judge, "rules": rule}
+        | tally.report()
+        | difference(tally, tallies[number - number % len(kinds)])
+        for number, ((world, judge, (rule, _)), tally) in enumerate(zip(cases, tallies, strict=True))
+    ]
 
 
 def looks(count: int, workers: int) -> list[dict[str, Any]]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+from unittest.mock import patch
 
 import numpy as np
 from scipy import stats
 
 from benchmarks.simulation.running import Course, Ending, Memory, run
 from benchmarks.simulation.world import NATURE, Editor, Errors, Nature, painting
-from gems.nodes import judge
+from gems.nodes import judge, reflector
+from gems.nodes.rewrite import RestoredPrompt
 
 BUDGETS = (1, 2, 3, 4, 5, 6, 8)
 MOST = max(BUDGETS)
@@ -26,6 +29,26 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "paper": {"profile": "paper", "max_rounds": MOST},
     # At equal budgets: what giving up early is worth has a table of its own.
     "ours": {"profile": "balanced", "max_rounds": MOST, "plateau": 7},
+    "rules": {"profile": "balanced"},
+}
+
+
+Rule = Literal["words", "look"]
+RULES: tuple[Rule, ...] = ("words", "look")
+"""The user's own words in every prompt; one more look at what failed before. Options switch off the other rules."""
+
+
+async def _restore_nothing(prompt: str, *_: Any) -> RestoredPrompt:
+    return RestoredPrompt(prompt)
+
+
+async def _see_nothing(_image: str, judgement: judge.Judgement, *_: Any) -> judge.Judgement:
+    return judgement
+
+
+_SWITCHED_OFF: dict[Rule, list[tuple[Any, str, Any]]] = {
+    "words": [(reflector, "keeps_words", lambda *_: False), (reflector, "restore_lost", _restore_nothing)],
+    "look": [(judge, "once_failed", lambda *_: []), (judge, "look_for_damage", _see_nothing)],
 }
 
 
@@ -34,7 +57,7 @@ class Job:
     """Runs of one kind.
 
     Attributes:
-        policy: `best_of`, `paper` or `ours`.
+        policy: `best_of`, `paper`, `ours` with as many rounds as are allowed, or `rules` with the defaults of a run.
         errors: How the judge errs.
         first: Number of the first prompt.
         count: How many prompts.
@@ -42,6 +65,7 @@ class Job:
         doubted: So many noes are asked about again; None for as many as the product does.
         nature: The numbers of the world.
         editor: How images are changed; None for a generator that only draws.
+        without: Rules that are switched off, of `RULES`.
     """
 
     policy: str
@@ -52,6 +76,7 @@ class Job:
     doubted: int | None = None
     nature: Nature = NATURE
     editor: Editor | None = None
+    without: tuple[Rule, ...] = ()
 
     def courses(self) -> list[Course]:
         """Carry the runs out."""
@@ -59,16 +84,17 @@ class Job:
 
     async def _courses(self) -> list[Course]:
         options = _OPTIONS[self.policy] | self.options
-        usual = judge.MAX_DOUBTFUL
-        judge.MAX_DOUBTFUL = usual if self.doubted is None else self.doubted
-        try:
+        with ExitStack() as changed:
+            if self.doubted is not None:
+                changed.enter_context(patch.object(judge, "MAX_DOUBTFUL", self.doubted))
+            for rule in self.without:
+                for place, name, value in _SWITCHED_OFF[rule]:
+                    changed.enter_context(patch.object(place, name, value))
             memory = Memory() if self.editor else None
             return [
                 await run(painting(number, self.nature), self.errors, self.editor, memory, **options)
                 for number in range(self.first, self.first + self.count)
             ]
-        finally:
-            judge.MAX_DOUBTFUL = usual
 
 
 @dataclass(slots=True)
@@ -136,7 +162,8 @@ def carried_out(jobs: Sequence[Job], workers: int) -> list[list[Course]]:
         for first in range(job.first, job.first + job.count, _CHUNK):
             count = min(_CHUNK, job.first + job.count - first)
             values = {
-                name: getattr(job, name) for name in ("policy", "errors", "options", "doubted", "nature", "editor")
+                name: getattr(job, name)
+                for name in ("policy", "errors", "options", "doubted", "nature", "editor", "without")
             }
             pieces.append(Job(first=first, count=count, **values))
             owners.append(number)
@@ -155,7 +182,7 @@ def _each(jobs: Sequence[Job], workers: int) -> Iterable[list[Course]]:
 
 def compared(errors: Errors, count: int, workers: int = 1, nature: Nature = NATURE) -> dict[str, Any]:
     """All policies under one judge, by budget."""
-    jobs = [Job(policy, errors, 0, count, nature=nature) for policy in _OPTIONS]
+    jobs = [Job(policy, errors, 0, count, nature=nature) for policy in ("best_of", "paper", "ours")]
     best_of, paper, ours = carried_out(jobs, workers)
     cells = []
     for budget in BUDGETS:

@@ -49,9 +49,10 @@ class Mind:
             case "route":
                 return '{"skills": [], "why": "It is plain."}'
             case "decompose":
-                return json.dumps({"requirements": [{"question": q} for q in self.painting.questions]})
+                return json.dumps({"requirements": [{"question": q} for q in self.painting.asked]})
             case "complete":
-                return '{"requirements": []}'
+                missing = sorted(set(self.painting.questions) - set(self.painting.asked))
+                return json.dumps({"requirements": [{"question": q} for q in missing]})
             case "verify":
                 return "Yes." if self._judged(images[-1], _numbers(extract_tag("question", text))[0]) else "No."
             case "checklist":

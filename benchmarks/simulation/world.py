@@ -9,9 +9,14 @@
   is not (a false yes). Asked again about the same image, it repeats its first idea with probability
   `correlation`, right or wrong, and is otherwise as likely to err as before.
 
+- Each time a prompt is rewritten, a clause may get lost: it is then met hardly ever, unless the user's own words
+  stand in the prompt as well, or until the reflector states it again.
+- The decomposer may leave a question out, which the question for completeness finds.
+
 Everything is a function of seeds: the same image under the same judge looks the same to every policy, so that
-policies are compared on the same luck. The wording stands in the prompt itself, as `picture 7: 0 2 -1`: how
-often each requirement was stated more explicitly, less what it lost.
+policies are compared on the same luck. The wording stands in the prompt itself, as `picture 7: 0 2 -1 x`: how
+often each requirement was stated more explicitly, less what it lost; `x` for a lost clause. Of several lines the last
+says how, and what it lost the others still say.
 """
 
 from __future__ import annotations
@@ -23,7 +28,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_LEVEL = re.compile(r"-?\d+")
+_LEVEL = re.compile(r"-?\d+|x")
+_LOST = -3.0
+"""Log odds that a requirement is met which the prompt does not mention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,8 @@ class Nature:
         gain: Log odds that a more explicit wording adds.
         heeded: How often that helps.
         harm: Probability that a requirement loses that much where another one is stated more explicitly.
+        lost: Probability that a rewritten prompt loses the clause of a requirement that has not failed.
+        unasked: Probability that the decomposer does not ask about a requirement.
     """
 
     fewest: int = 3
@@ -51,6 +60,8 @@ class Nature:
     gain: float = 0.6
     heeded: int = 3
     harm: float = 0.06
+    lost: float = 0.0
+    unasked: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +116,14 @@ class Painting:
 
     @property
     def questions(self) -> list[str]:
-        """What the decomposer asks."""
+        """What there is to ask."""
         return [f"Is requirement {index} met?" for index in range(len(self.easiness))]
+
+    @property
+    def asked(self) -> list[str]:
+        """What the decomposer asks; at least one question."""
+        missed = self.nature.unasked
+        return [q for n, q in enumerate(self.questions) if not n or chance("asked", self.number, n) >= missed]
 
     def shown(self, image: str, editor: Editor | None = None) -> tuple[bool, ...]:
         """What an image meets by its name: `prompt|seed`, or `parent>index seed` and `locked` for a changed one."""
@@ -131,19 +148,22 @@ class Painting:
         nature, levels = self.nature, levels_of(prompt)
         met = []
         for index, (easiness, level) in enumerate(zip(self.easiness, levels, strict=True)):
-            odds = easiness + nature.gain * min(level, nature.heeded)
+            odds = _LOST if level is None else easiness + nature.gain * min(level, nature.heeded)
             met.append(chance("luck", self.number, seed, index) < 1 / (1 + math.exp(-odds)))
         return tuple(met)
 
     def refined(self, prompt: str, failed: Sequence[int]) -> str:
         """The next prompt: what failed stated more explicitly, at some cost to the rest."""
-        levels = levels_of(prompt)
+        levels, nature = levels_of(prompt), self.nature
         for cause in failed:
-            levels[cause] += 1
-            for other in range(len(levels)):
-                if other not in failed and chance("harm", prompt, cause, other) < self.nature.harm:
-                    levels[other] -= 1
-        return f"picture {self.number}: {' '.join(map(str, levels))}"
+            levels[cause] = (levels[cause] or 0) + 1
+            for other, level in enumerate(levels):
+                if other not in failed and level is not None and chance("harm", prompt, cause, other) < nature.harm:
+                    levels[other] = level - 1
+        for other in range(len(levels)):
+            if other not in failed and chance("lost", prompt, other) < nature.lost:
+                levels[other] = None
+        return f"picture {self.number}: {' '.join('x' if level is None else str(level) for level in levels)}"
 
 
 def painting(number: int, nature: Nature = NATURE) -> Painting:
@@ -154,9 +174,11 @@ def painting(number: int, nature: Nature = NATURE) -> Painting:
     return Painting(number, easiness, nature)
 
 
-def levels_of(prompt: str) -> list[int]:
-    """How explicitly each requirement is stated."""
-    return [int(level) for level in _LEVEL.findall(prompt.partition(":")[2])]
+def levels_of(prompt: str) -> list[int | None]:
+    """How explicitly each requirement is stated; None for what is not."""
+    lines = [_LEVEL.findall(line.partition(":")[2]) for line in prompt.splitlines()]
+    said = ([int(level) for level in each if level != "x"] for each in zip(*lines, strict=True))
+    return [levels[-1] if levels else None for levels in said]
 
 
 def said(met: bool, errors: Errors, image: str, index: int, call: int) -> bool:

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from benchmarks.simulation import measuring
-from benchmarks.simulation.measuring import BUDGETS, Job, compared, within_bounds
+from benchmarks.simulation import choices, measuring
+from benchmarks.simulation.choices import LOSSY
+from benchmarks.simulation.measuring import BUDGETS, RULES, Job, Tally, compared, within_bounds
 from benchmarks.simulation.models import Mind
 from benchmarks.simulation.running import Course, run
-from benchmarks.simulation.world import Errors, levels_of, painting, said
+from benchmarks.simulation.world import NATURE, Editor, Errors, Nature, levels_of, painting, said
 from gems.types import ImageRequest
 from tests.support.scripted_models import Asked, FlatGenerator, ScriptedChat, opened_gems
 
@@ -72,9 +73,12 @@ def answering(mind: Mind, album: Album) -> ScriptedChat:
 
 
 @pytest.mark.parametrize("profile", ["paper", "balanced"])
+@pytest.mark.parametrize("nature", [NATURE, LOSSY], ids=["usual", "lossy"])
 @pytest.mark.parametrize("number", [3, 5, 11, 14])
-async def test_the_whole_graph_does_the_same_image_for_image(tmp_path: Path, profile: Any, number: int) -> None:
-    what, errors = painting(number), Errors(0.1, 0.1, 0.3)
+async def test_the_whole_graph_does_the_same_image_for_image(
+    tmp_path: Path, profile: Any, number: int, nature: Nature
+) -> None:
+    what, errors = painting(number, nature), Errors(0.1, 0.1, 0.3)
     course = await run(what, errors, profile=profile, candidates=1 + number % 2)
     album, mind = Album(), Mind(what, errors)
     generator = FlatGenerator(paint=album.paint)
@@ -216,3 +220,69 @@ def test_the_script_writes_figures_and_curves(written: Path) -> None:
     assert (figures["prompts"], len(figures["compared"])) == (20, 5)
     assert told["machine"]["cores"]
     assert "images at most" in (written / "policy-curves.svg").read_text()
+
+
+def test_words_of_the_user_hold_what_a_rewritten_prompt_lost() -> None:
+    assert levels_of("picture 7: 1 x") == [1, None]
+    assert levels_of("picture 7: 0 0\npicture 7: 1 x") == [1, 0]
+
+
+def test_prompts_lose_clauses_and_get_them_back() -> None:
+    losing = painting(7, Nature(lost=1.0, harm=0.0))
+    lost = losing.refined(losing.prompt, [0])
+    others = len(losing.easiness) - 1
+    assert levels_of(lost) == [1, *[None] * others]
+    again = losing.refined(lost, range(1, others + 1))
+    assert levels_of(again) == [None, *[1] * others]
+    met = [losing.truth(lost, seed)[1] for seed in range(500)]
+    assert sum(met) / 500 < 0.1
+
+
+async def test_question_that_was_left_out_is_found() -> None:
+    what = painting(7, Nature(unasked=1.0))
+    assert len(what.asked) == 1
+    course = await run(what, RIGHT)
+    assert len(course.rounds[0]["verdicts"][0]["answers"]) == len(what.questions)
+
+
+def test_rules_that_are_switched_off_are_on_again_afterwards() -> None:
+    def prompts(*without: Any) -> list[str]:
+        courses = Job("ours", RIGHT, 0, 6, nature=LOSSY, without=without).courses()
+        return [turn["prompt"] for course in courses for turn in course.rounds[1:]]
+
+    assert all("\n" in prompt for prompt in prompts())
+    assert not any("\n" in prompt for prompt in prompts("words"))
+    assert all("\n" in prompt for prompt in prompts())
+
+
+def met_and_images(policy: str = "rules", errors: Errors = RIGHT, **more: Any) -> tuple[float, float, float]:
+    tally = Tally.of([course.after() for course in Job(policy, errors, 2_000_000, 300, nature=LOSSY, **more).courses()])
+    return float(tally.met.mean()), tally.images, float(tally.wrong.mean())
+
+
+PLAIN: Any = {"options": {"max_rounds": 5, "plateau": 7, "repair": "never"}, "without": RULES}
+
+
+def test_rules_together_meet_more_with_no_more_images() -> None:
+    plain, ours = met_and_images(**PLAIN), met_and_images()
+    assert ours[0] >= plain[0] + 0.02
+    assert ours[1] <= plain[1]
+
+
+@pytest.mark.parametrize(("fixes", "more"), [(0.3, -0.01), (0.45, 0.05), (0.6, 0.12), (0.75, 0.18)])
+def test_editor_is_worth_its_images(fixes: float, more: float) -> None:
+    plain, ours = met_and_images(**PLAIN), met_and_images(editor=Editor(fixes))
+    assert ours[0] >= plain[0] + more
+    assert ours[1] <= plain[1]
+
+
+def test_last_look_leaves_half_of_what_passed_wrongly() -> None:
+    without, ours = met_and_images(errors=Errors(0.1, 0.1), without=("look",)), met_and_images(errors=Errors(0.1, 0.1))
+    assert without[2] > 0.01
+    assert 2 * ours[2] <= without[2]
+
+
+def test_the_table_of_rules_names_every_world_judge_and_rule() -> None:
+    rows = choices.rules(2, 1)
+    assert len({(row["world"], row["errs"], row["rules"]) for row in rows}) == len(rows) == 3 * 3 * 10
+    assert all(row["more_met"] == 0 for row in rows if row["rules"] == "none")
