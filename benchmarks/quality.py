@@ -6,7 +6,7 @@ same luck. What counts is the truth about the image that is handed back, never t
 part is played by its own nodes, not by a copy of their rules.
 
 With `--out FILE` the figures are written as JSON beside the table, with `--draw FOLDER` the curves of
-docs/policy.md are drawn (this takes the extra `bench`). All of it takes about two minutes on two cores.
+docs/policy.md are drawn (this takes the extra `bench`). All of it takes about six minutes on two cores.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def measured(prompts: int, workers: int, *, quick: bool) -> dict[str, Any]:
     if not quick:
         fewer = max(1, prompts // 2)
         figures |= {
-            "rules": choices.rules(fewer, workers),
+            "rules": choices.rules(max(1, prompts // 4), workers),
             "looks": choices.looks(prompts, workers),
             "candidates": choices.candidates(fewer, workers),
             "patience": choices.patience(fewer, workers),

@@ -256,24 +256,27 @@ def test_rules_that_are_switched_off_are_on_again_afterwards() -> None:
 
 
 def met_and_images(policy: str = "rules", errors: Errors = RIGHT, **more: Any) -> tuple[float, float, float]:
-    tally = Tally.of([course.after() for course in Job(policy, errors, 2_000_000, 300, nature=LOSSY, **more).courses()])
+    tally = Tally.of([course.after() for course in Job(policy, errors, 2_000_000, 600, nature=LOSSY, **more).courses()])
     return float(tally.met.mean()), tally.images, float(tally.wrong.mean())
 
 
-PLAIN: Any = {"options": {"max_rounds": 5, "plateau": 7, "repair": "never"}, "without": RULES}
+@cache
+def plain() -> tuple[float, float, float]:
+    """Five rounds of drawing anew, without the rules."""
+    return met_and_images(options={"max_rounds": 5, "plateau": 7, "repair": "never"}, without=RULES)
 
 
-def test_rules_together_meet_more_with_no_more_images() -> None:
-    plain, ours = met_and_images(**PLAIN), met_and_images()
-    assert ours[0] >= plain[0] + 0.02
-    assert ours[1] <= plain[1]
+def test_rules_together_meet_more_with_as_many_images() -> None:
+    ours = met_and_images()
+    assert ours[0] >= plain()[0] + 0.02
+    assert ours[1] <= plain()[1] + 0.03
 
 
 @pytest.mark.parametrize(("fixes", "more"), [(0.3, -0.01), (0.45, 0.05), (0.6, 0.12), (0.75, 0.18)])
 def test_editor_is_worth_its_images(fixes: float, more: float) -> None:
-    plain, ours = met_and_images(**PLAIN), met_and_images(editor=Editor(fixes))
-    assert ours[0] >= plain[0] + more
-    assert ours[1] <= plain[1]
+    ours = met_and_images(editor=Editor(fixes))
+    assert ours[0] >= plain()[0] + more
+    assert ours[1] <= plain()[1]
 
 
 def test_last_look_leaves_half_of_what_passed_wrongly() -> None:
