@@ -56,6 +56,7 @@ MAX_DOUBTFUL = 1
 _SECOND_ATTEMPTS = (2, 3)
 _THIRD_ATTEMPTS = (4, 5)
 _LAST_ATTEMPTS = ((6, 7), (8, 9))
+_DAMAGE_ATTEMPTS = ((10, 11), (12, 13))
 _MOST_LAST_LOOKS = 5
 """Requirements that are looked at once more before a run passes."""
 _MAX_THOUGHT = 4_000
@@ -136,7 +137,7 @@ def once_failed(judgement: Judgement, first: Judgement, rounds: Sequence[Round])
 async def look_again(
     image: str, judgement: Judgement, names: Collection[str], requirements: Sequence[Requirement], work: NodeContext
 ) -> Judgement:
-    """Ask two single questions about each of some requirements that an image seems to meet; each must be met twice.
+    """Ask twice more about some requirements that an image seems to meet; each must be met both times.
 
     What has failed before is the likeliest to be missing still, and a judge that repeats its mistakes says yes again:
     what was yes twice is therefore no proof, and one no among four answers is believed.
@@ -145,7 +146,8 @@ async def look_again(
     pictures = await pictures_to_judge(image, work) if names else []
     for attempts in _LAST_ATTEMPTS:
         asked = [item for item in requirements if item["id"] in names and item["id"] not in denied]
-        denied |= _noes(await ask_individually(pictures, asked, work, attempts)) if asked else {}
+        ask = ask_individually if len(asked) == 1 else ask_checklist
+        denied |= _noes(await ask(pictures, asked, work, attempts)) if asked else {}
     return judgement.updated(denied)
 
 
@@ -177,7 +179,7 @@ async def look_for_damage(
     names = {answer["requirement"] for answer in judgement.answers if not is_verified(answer)}
     asked = [item for item in requirements if item["id"] in names]
     pictures, denied = await pictures_to_judge(image, work), dict[str, Answer]()
-    for ask, attempts in zip((ask_checklist, ask_individually), _LAST_ATTEMPTS, strict=True):
+    for ask, attempts in zip((ask_checklist, ask_individually), _DAMAGE_ATTEMPTS, strict=True):
         denied = _noes(await ask(pictures, asked, work, attempts)) if asked else {}
         asked = [item for item in asked if item["id"] in denied]
     return judgement.updated(denied)

@@ -77,7 +77,7 @@ async def test_a_resumed_run_only_confirms(desk: Desk) -> None:
     assert [turn["number"] for turn in output["rounds"]] == [1, 2]
     assert answers(output["rounds"][1]) == [("yes", "confirmation")] * 2
     # Both failed in the first round.
-    assert desk.chat.tasks() == ["checklist", *["verify"] * 4]
+    assert desk.chat.tasks() == ["checklist"] * 3
     assert len(desk.generator.requests) == 2
     assert set(output["rounds"][1]["seconds"]) == {"generator", "judge"}
 
@@ -133,5 +133,5 @@ async def test_the_service_goes_on_in_another_process(tmp_path: Path) -> None:
         resumed = await gems.resume(broken.run_id)
         assert unchanging(await gems.show(broken.run_id)) == unchanging(resumed)
         assert unchanging(resumed) == unchanging(await undisturbed.run("a red cat", seed=7))
-    assert house.chat.tasks()[asked:] == ["checklist", *["verify"] * 4]
+    assert house.chat.tasks()[asked:] == ["checklist"] * 3
     assert len(house.drawn()) == 2
