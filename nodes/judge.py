@@ -142,12 +142,17 @@ async def look_again(
     What has failed before is the likeliest to be missing still, and a judge that repeats its mistakes says yes again:
     what was yes twice is therefore no proof, and one no among four answers is believed.
     """
+    asked = [requirement for requirement in requirements if requirement["id"] in names]
+    if not asked:
+        return judgement
+    pictures = await pictures_to_judge(image, work)
+    ask = ask_individually if len(asked) == 1 else ask_checklist
+    looking = (ask(pictures, asked, work, attempts) for attempts in _LAST_ATTEMPTS)
     denied: dict[str, Answer] = {}
-    pictures = await pictures_to_judge(image, work) if names else []
-    for attempts in _LAST_ATTEMPTS:
-        asked = [item for item in requirements if item["id"] in names and item["id"] not in denied]
-        ask = ask_individually if len(asked) == 1 else ask_checklist
-        denied |= _noes(await ask(pictures, asked, work, attempts)) if asked else {}
+    for found in await asyncio.gather(*looking, return_exceptions=True):
+        if isinstance(found, BaseException):
+            raise found
+        denied |= _noes(found)
     return judgement.updated(denied)
 
 
