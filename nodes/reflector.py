@@ -15,7 +15,7 @@ from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.lessons import recall_lessons, recalls_update, record_outcome
 from gems.nodes.prompts import ORIGINAL, ask_for_own_words, numbered, question
-from gems.nodes.rewrite import QUESTIONS_PREFIX, keeps_words, put_words_first, restore_lost
+from gems.nodes.rewrite import QUESTIONS_PREFIX, holds_words, keeps_words, put_words_first, restore_lost
 from gems.state import State
 from gems.types import Experience, Recalled, Requirement, Round, answers_of, best_round
 
@@ -60,7 +60,9 @@ async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tup
     texts: list[str] = []
     fault = _describe_fault(state)
     instruction = fault and f"Change the picture so that the answer is yes: {fault} Everything else stays as it is."
-    user, own = state["prompt"], keeps_words(state["prompt"], work)
+    # Words that somebody took out of the prompt, as forks can, are not put back.
+    user = state["prompt"]
+    own = keeps_words(user, work) and holds_words(turn["prompt"], user)
 
     async def write(attempt: int) -> str:
         nonlocal instruction
@@ -78,8 +80,7 @@ async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tup
         texts.append(reply.experience)
         if isinstance(reply, MendingReply):
             instruction = reply.instruction.strip() or instruction
-        is_new = reply.prompt.strip() not in ("", turn["prompt"].strip())
-        return put_words_first(reply.prompt, user) if own and is_new else reply.prompt
+        return put_words_first(reply.prompt, user) if own and reply.prompt.strip() else reply.prompt
 
     try:
         if work.profile == "paper":
@@ -89,7 +90,7 @@ async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tup
             prompt = await refine_prompt(slots | {"experience": texts[0]}, turn["prompt"], work, pictures)
         else:
             prompt = await _new_prompt(write, turn["prompt"])
-            if prompt and not own:
+            if prompt and not keeps_words(user, work):
                 prompt = (await restore_lost(prompt, user, requirements, work)).prompt
     except _UNUSABLE_REPLY as error:
         work.warn(f"The reflector's reply was unusable; the failed requirements are appended to the prompt: {error}")

@@ -44,9 +44,14 @@ def keeps_words(user_prompt: str, work: NodeContext) -> bool:
     return work.prompt_tokens is None or 2 * estimate_tokens(user_prompt) <= work.prompt_tokens
 
 
+def holds_words(prompt: str, user_prompt: str) -> bool:
+    """Return whether a prompt holds the user's own words; line breaks do not matter."""
+    return " ".join(user_prompt.split()) in " ".join(prompt.split())
+
+
 def put_words_first(prompt: str, user_prompt: str) -> str:
     """Return the prompt with the user's own words before it, unless it holds them; them alone if it gets too long."""
-    if " ".join(user_prompt.split()) in " ".join(prompt.split()):
+    if holds_words(prompt, user_prompt):
         return prompt
     both = f"{user_prompt.strip()}\n{prompt.strip()}".strip()
     return both if len(both) <= MAX_PROMPT else user_prompt

@@ -38,8 +38,6 @@ T = TypeVar("T")
 def apply_result(name: str, result: Mapping[str, Any], state: State, work: NodeContext) -> Update:
     """Return the update for a skill's result; SkillError if it does not have the form of `SkillOutput`."""
     prompt = _check_prompt(result, state["current_prompt"])
-    if keeps_words(state["prompt"], work):
-        prompt = put_words_first(prompt, state["prompt"])
     restored = result.get("restored") or []
     if not isinstance(restored, list | tuple) or not all(isinstance(item, str) for item in restored):
         raise SkillError("Its restored must be a list of questions.")
@@ -57,7 +55,8 @@ def apply_result(name: str, result: Mapping[str, Any], state: State, work: NodeC
         "drawing": drawing,
         "fault": "",
     }
-    update: Update = {"current_prompt": prompt, "skill_uses": [*(state.get("skill_uses") or []), use]}
+    drawn = put_words_first(prompt, state["prompt"]) if keeps_words(state["prompt"], work) else prompt
+    update: Update = {"current_prompt": drawn, "skill_uses": [*(state.get("skill_uses") or []), use]}
     if extra:
         update["requirements"] = [*before, *extra]
         work.emit(RequirementsListed(requirements=update["requirements"]))

@@ -60,7 +60,7 @@ async def test_result_says_everything(house: House) -> None:
 
 
 async def test_events_come_in_order_and_complete(house: House) -> None:
-    house.chat.script["checklist"] = [checks("no", "no")] * 2 + [checks("yes", "yes")] * 3
+    house.chat.script["checklist"] = [checks("no", "no")] * 2 + [checks("yes", "yes")] * 5
     async with house.gems() as gems:
         events = await told(gems.stream("a red cat", seed=7, candidates=2))
     kinds = [event.type for event in events]

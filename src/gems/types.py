@@ -214,7 +214,7 @@ class SkillUse(TypedDict):
 
     name: str
     prompt: str
-    """The prompt that it wrote; the previous one if it failed."""
+    """The prompt that it wrote, without the user's own words if it left them out; the previous one if it failed."""
     restored: list[str]
     """Questions of requirements that the new prompt had lost and that were restored."""
     requirements: list[str]

@@ -58,10 +58,8 @@ async def test_round_is_told_and_the_next_prompt_taken(desk: Desk) -> None:
     assert asked.tag("passed") == "1. Is there a cat?"
     assert asked.tag("failed") == "1. Is it red? - evidence 2"
     assert asked.tag("thought") == "I looked."
-    assert update["current_prompt"] == "a red cat asleep\nprompt 1 more"
-    assert update["experiences"] == [
-        {"round": 1, "text": "It lacks something.", "next_prompt": "a red cat asleep\nprompt 1 more"}
-    ]
+    assert update["current_prompt"] == "prompt 1 more"
+    assert update["experiences"] == [{"round": 1, "text": "It lacks something.", "next_prompt": "prompt 1 more"}]
     assert update["judge_reasoning"] == ""
     assert desk.told("experience")[0]["experience"] == update["experiences"][0]
 
@@ -85,7 +83,7 @@ async def test_equal_or_empty_prompt_is_asked_for_again(desk: Desk, useless: str
         {"experience": "Second.", "prompt": "another"},
     ]
     update = await reflect(await state(desk, ("yes", "no", "no")), desk.work(round=2))
-    assert update["current_prompt"] == "a red cat asleep\nanother"
+    assert update["current_prompt"] == "another"
     assert update["experiences"][0]["text"] == "First."
 
 
@@ -98,7 +96,9 @@ def reading(desk: Desk, tokens: int) -> None:
 async def test_words_of_the_user_are_not_repeated_where_they_are_written(desk: Desk, tokens: Any) -> None:
     reading(desk, tokens)
     desk.chat.script["reflect"] = {"experience": "Hm.", "prompt": "Outside, a red\ncat asleep on a mat"}
-    update = await reflect(await state(desk, ("yes", "no", "no")), desk.work(round=2))
+    given = await state(desk, ("yes", "no", "no"))
+    given["rounds"][0]["prompt"] = "a red cat asleep"
+    update = await reflect(given, desk.work(round=2))
     assert update["current_prompt"] == "Outside, a red\ncat asleep on a mat"
     assert [asked.task for asked in desk.chat.asked] == ["reflect"]
     assert OWN_WORDS in desk.chat.asked[0].system
@@ -111,6 +111,13 @@ async def test_same_addition_behind_the_words_of_the_user_is_asked_for_again(des
     desk.chat.script["reflect"] = added
     update = await reflect(given, desk.work(round=2))
     assert update["current_prompt"] == "a red cat asleep\nred from head to tail"
+
+
+async def test_words_that_a_person_took_out_are_not_put_back(desk: Desk) -> None:
+    update = await reflect(await state(desk, ("yes", "no", "no")), desk.work(round=2))
+    assert update["current_prompt"] == "prompt 1 more"
+    assert [asked.task for asked in desk.chat.asked] == ["reflect"]
+    assert OWN_WORDS not in desk.chat.asked[0].system
 
 
 async def test_short_text_encoder_gets_a_check_instead_of_the_words(desk: Desk) -> None:

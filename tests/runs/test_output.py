@@ -321,7 +321,7 @@ async def test_record_says_what_was_judged(house: House) -> None:
 
 async def test_the_round_that_made_the_picture_is_told(house: House) -> None:
     house.chat.script["checklist"] = [checks("yes", "yes"), checks("yes", "no"), *[checks("yes", "yes")] * 2]
-    house.chat.script["verify"] = "No."
+    house.chat.script["verify"] = ["No.", "Yes.", "Yes."]
     result = await made(house)
     assert (result.best_round, len(result.rounds)) == (2, 2)
     text = opened(result).text

@@ -120,7 +120,8 @@ class ExampleTrial:
         # Without an answer the prompt is the user's own, which keeps everything.
         if fault or len(self._unanswered()) > before:
             return {"fault": fault}
-        new_prompt = update["current_prompt"]
+        # What the skill wrote itself: the user's own words are drawn in any case.
+        new_prompt = update["skill_uses"][-1]["prompt"]
         lost = await self._find_lost(new_prompt)
         if len(self._unanswered()) > before:
             return {"new_prompt": new_prompt}
