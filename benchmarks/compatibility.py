@@ -280,7 +280,7 @@ async def _run_all(server: Server, kind: Kind, found: Found) -> None:
         async with Gems(settings_for(stub, Path(home), kind.timeout_s), skills=()) as gems:
             for number, prompt in enumerate(PROMPTS):
                 seed = int(member) if re.fullmatch(r"-?\d+", member := found.member) else number
-                options = {"seed": seed, "size": "128x128", "max_rounds": ROUNDS} | kind.options
+                options = {"seed": seed, "size": "128x128", "max_rounds": ROUNDS, "plateau": 0} | kind.options
                 await _run_one(gems, prompt, options, kind, found)
     found.requests, found.images, found.tokens = server.requests, server.images, server.tokens
     found.per_question = max(server.questions.values(), default=0)

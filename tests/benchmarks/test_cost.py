@@ -23,8 +23,8 @@ async def figures(way: str) -> dict[str, Any]:
 
 async def test_balanced_asks_little_and_shows_each_image_small() -> None:
     found = await figures("balanced")
-    # A look at each image, two reflections, a second look at the last, and whether the judge sees.
-    assert (found["drawings"], found["images"]) == (ROUNDS, ROUNDS + 2 + 1 + 1)
+    # A look at each image, two reflections, three more looks at the last, and whether the judge sees.
+    assert (found["drawings"], found["images"]) == (ROUNDS, ROUNDS + 2 + 3 + 1)
     assert found["calls"] <= found["images"] + 3
 
 
