@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ import fsspec
 from gems.errors import ConfigurationError, GemsError, StorageError
 from gems.memory.sqlite import storage_error
 from gems.observability.redaction import redact
+from gems.shared_file import write_atomically
 
 
 class FileStore:
@@ -92,18 +91,3 @@ def remove_file(path: Path) -> bool:
     except OSError as error:
         raise storage_error(error, path) from error
     return True
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file atomically and sync it to disk; an OSError leaves an earlier file unchanged."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from gems.memory.file_store import write_atomically
 from gems.memory.sqlite import storage_error
+from gems.shared_file import changing, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +64,10 @@ class VisionRecord:
             return {}
 
     def _write(self, path: Path) -> None:
-        known = {**self._read(path), **self._replies}
-        lately = {name: entry for name, entry in known.items() if self._now() - entry[1] < KNOWN_FOR_S}
         try:
-            write_atomically(path, json.dumps(lately, ensure_ascii=False, indent=1).encode())
+            with changing(path):
+                known = {**self._read(path), **self._replies}
+                lately = {name: entry for name, entry in known.items() if self._now() - entry[1] < KNOWN_FOR_S}
+                write_atomically(path, json.dumps(lately, ensure_ascii=False, indent=1).encode())
         except OSError as error:
             raise storage_error(error, path) from error

@@ -6,7 +6,6 @@ import io
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -20,6 +19,7 @@ from pydantic import BaseModel
 from pydantic_settings import DotEnvSettingsSource
 
 from gems.errors import ConfigurationError, GemsError, MissingExtraError
+from gems.shared_file import changing, write_atomically
 
 logger = logging.getLogger(__name__)
 SERVICE = "gems"
@@ -166,45 +166,37 @@ def change_config(path: Path, changes: Mapping[str, str | None]) -> Path | None:
     """
     try:
         path = path.resolve()
-        before = path.read_text(encoding="utf-8") if path.exists() else None
-        lines, left = list[str](), dict(changes)
-        for binding in parse_stream(io.StringIO(before or "")):
-            line = binding.original.string
-            if binding.key is None or binding.key not in changes:
-                lines.append(line)
-            elif (value := left.pop(binding.key, None)) is not None:
-                blank = line[: len(line) - len(line.lstrip())]
-                lines.append(blank + _line(binding.key, value))
-        text = "".join(lines)
-        text += "\n" if text and not text.endswith("\n") else ""
-        text += "".join(_line(name, value) for name, value in left.items() if value is not None)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        copy = None if before is None else path.with_name(f"{path.name}.before-setup")
-        if copy is not None:
-            _write_private(copy, str(before))
-        _write_private(path, text)
+        with changing(path):
+            copy = _change(path, changes)
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from None
+    return copy
+
+
+def _change(path: Path, changes: Mapping[str, str | None]) -> Path | None:
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    lines, left = list[str](), dict(changes)
+    for binding in parse_stream(io.StringIO(before or "")):
+        line = binding.original.string
+        if binding.key is None or binding.key not in changes:
+            lines.append(line)
+        elif (value := left.pop(binding.key, None)) is not None:
+            blank = line[: len(line) - len(line.lstrip())]
+            lines.append(blank + _line(binding.key, value))
+    text = "".join(lines)
+    text += "\n" if text and not text.endswith("\n") else ""
+    text += "".join(_line(name, value) for name, value in left.items() if value is not None)
+    copy = None if before is None else path.with_name(f"{path.name}.before-setup")
+    if copy is not None:
+        write_atomically(copy, str(before).encode(), private=True)
+    write_atomically(path, text.encode(), private=True)
     return copy
 
 
 def _line(name: str, value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"{name}='{escaped}'\n"
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file atomically; `mkstemp` makes it readable for its owner only."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _unreadable(path: Path, error: Exception) -> ConfigurationError:

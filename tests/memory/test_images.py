@@ -13,10 +13,10 @@ import pytest
 
 from gems.errors import ConfigurationError, DiskFullError, ImageMissingError, StorageError
 from gems.memory import file_store
-from gems.memory.file_store import write_atomically
 from gems.memory.images import ImageStore, SharedImageStore
 from gems.service import Gems
 from gems.settings import Settings
+from gems.shared_file import write_atomically
 
 DATA = b"\x89PNG and so on"
 ID = hashlib.sha256(DATA).hexdigest()
@@ -122,6 +122,18 @@ async def test_folder_that_cannot_be_made_costs_no_image(tmp_path: Path) -> None
     assert await store.put(DATA) == ID
     assert isinstance(store.unsaved[ID], StorageError)
     assert await store.load(ID) == DATA
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o022, 0o644), (0o077, 0o600)])
+def test_files_have_the_permissions_of_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "out.png", b"a picture")
+        write_atomically(tmp_path / "keys.json", b"{}", private=True)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out.png").stat().st_mode & 0o777 == mode
+    assert (tmp_path / "keys.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_file_that_could_not_be_replaced_stays_as_it_was(tmp_path: Path, disk: Disk) -> None:

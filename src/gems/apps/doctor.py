@@ -20,7 +20,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems._version import __version__
-from gems.apps.server.auth import KeyFile
+from gems.apps.server.auth import open_keys
 from gems.apps.text import pluralize
 from gems.config_file import config_file
 from gems.errors import (
@@ -40,7 +40,6 @@ from gems.errors import (
 )
 from gems.memory.checkpointer import open_checkpointer
 from gems.memory.experience import EXPERIENCES
-from gems.memory.file_store import write_atomically
 from gems.memory.ledger import open_ledger
 from gems.memory.sqlite import reading, storage_error
 from gems.memory.store import open_store
@@ -56,6 +55,7 @@ from gems.observability.redaction import display_url
 from gems.observability.tracing import check_installed
 from gems.resources import open_stores, skill_places
 from gems.settings import ChatSettings, GeneratorSettings, Settings
+from gems.shared_file import write_atomically
 from gems.skills.discovery import SkillCatalogue
 from gems.skills.models import FaultySkill
 from gems.types import GeneratorCapabilities, ImageRequest, Role
@@ -161,10 +161,10 @@ def _check_server(settings: Settings) -> str:
         raise _Skipped(f"{error.name} is not installed") from None
     check_reach(settings)
     serve = settings.serve
-    keys = len(KeyFile(serve.keys_path(settings)).all())
+    file = open_keys(settings)
     access = "for this machine only, since there are no keys"
-    if keys:
-        access = f"protected by {pluralize(keys, 'API key')}"
+    if file.exists():
+        access = f"protected by {pluralize(len(file.all()), 'API key')}"
     return f"may listen on {serve.host}, port {serve.port}, {access}"
 
 

@@ -15,10 +15,10 @@ from PIL.PngImagePlugin import PngInfo, putchunk
 
 from gems._version import __version__
 from gems.errors import ImageMissingError, OptionError
-from gems.memory.file_store import write_atomically
 from gems.memory.images import ImageStore
 from gems.memory.sqlite import reading, storage_error
 from gems.results import RunResult, add_warning
+from gems.shared_file import write_atomically
 from gems.types import Candidate, Round
 
 _PNG_SIGNATURE_BYTES = 8

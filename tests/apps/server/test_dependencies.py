@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -12,7 +13,7 @@ from fastapi import FastAPI
 
 from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile, TooManyRunsError, UnknownKeyError
-from gems.apps.server.dependencies import Service
+from gems.apps.server.dependencies import Service, open_service
 from gems.errors import ConfigurationError, OptionError, RunNotFoundError
 from gems.service import Gems
 from gems.settings import ServeSettings, Settings
@@ -86,6 +87,44 @@ def test_a_damaged_file_of_keys_lets_nobody_in(text: str, settings: Settings) ->
     path.write_text(text)
     with pytest.raises(ConfigurationError, match="Cannot read the key file"):
         keys(settings).find("anything")
+
+
+def test_no_key_is_lost_when_many_are_changed_at_once(settings: Settings) -> None:
+    """Each thread has a file object of its own, as processes have."""
+    keys(settings).add("gone")
+
+    def change(number: int) -> str:
+        if number == 0:
+            keys(settings).revoke("gone")
+            return ""
+        return keys(settings).add(f"user-{number}")
+
+    with ThreadPoolExecutor(12) as pool:
+        tokens = list(pool.map(change, range(24)))
+    assert {key.name for key in keys(settings).all()} == {f"user-{number}" for number in range(1, 24)}
+    assert all(keys(settings).find(token) for token in tokens[1:])
+
+
+@pytest.mark.parametrize("path", ["nowhere.json", "nowhere/keys.json"])
+async def test_a_named_file_of_keys_must_exist(settings: Settings, tmp_path: Path, path: str) -> None:
+    serve = settings.serve.model_copy(update={"keys": tmp_path / path})
+    named = settings.model_copy(update={"serve": serve})
+    for host in ("127.0.0.1", "0.0.0.0"):
+        with pytest.raises(ConfigurationError, match="does not exist"):
+            async with open_service(named.model_copy(update={"serve": serve.model_copy(update={"host": host})})):
+                pass
+    keys(named).add("ann")
+    async with open_service(named) as service:
+        assert service.access.needs_key
+
+
+async def test_an_emptied_file_still_means_keys(settings: Settings) -> None:
+    token = keys(settings).add("ann")
+    keys(settings).revoke("ann")
+    async with open_service(settings) as service:
+        for sent in (None, f"Bearer {token}"):
+            with pytest.raises(UnknownKeyError):
+                service.access.caller(sent)
 
 
 def test_half_a_character_is_no_key(settings: Settings) -> None:

@@ -54,7 +54,10 @@ def list_(runner: Runner) -> None:
 
 def _print_keys(found: KeyList) -> None:
     if not found.keys:
-        typer.echo("There are no keys; the server accepts requests from this machine only.", err=True)
+        text = "There are no keys; the server accepts requests from this machine only."
+        if (file := _file()).exists():
+            text = f"All keys are revoked, so the server accepts nobody. Delete {file.path} to use it without keys."
+        typer.echo(text, err=True)
     for key in found.keys:
         images = "unlimited" if key.images_per_day is None else f"{key.images_per_day:,}"
         runs = f"{key.runs_at_a_time} in parallel"

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from gems._version import __version__
 from gems.apps.server import body_limit, checks, health, images, langserve, runs
-from gems.apps.server.auth import KeyFile, error_details, status_of
+from gems.apps.server.auth import error_details, open_keys, status_of
 from gems.apps.server.dependencies import ANSWERS_S, Service, is_loopback, open_service
 from gems.apps.server.openai import chat as openai
 from gems.apps.server.openai.errors import RUN_HEADER
@@ -95,10 +95,10 @@ async def serve_app(app: ASGIApp, listener: socket.socket, service: Service, rea
 def check_reach(settings: Settings) -> None:
     """Raise ConfigurationError if other machines could use the server without a key."""
     host = settings.serve.host
-    path = settings.serve.keys_path(settings)
-    if not is_loopback(host) and not KeyFile(path).all():
+    if not is_loopback(host) and not open_keys(settings).all():
         raise ConfigurationError(
-            f"Listening on {host} would let other machines use the models, and there are no keys in {path}.",
+            f"Listening on {host} would let other machines use the models, and there are no keys in "
+            f"{settings.serve.keys_path(settings)}.",
             hint="Add one with `gems keys add NAME`, or listen on 127.0.0.1.",
         )
 

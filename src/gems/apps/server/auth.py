@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import re
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +27,8 @@ from gems.errors import (
     StorageError,
 )
 from gems.memory.run_filter import RunFilter
+from gems.settings import Settings
+from gems.shared_file import changing, write_atomically
 from gems.types import RunRow
 
 _PREFIX = "gems-"
@@ -51,24 +52,29 @@ class KeyFile:
     """The key file of a server, reread when it changes; it may be missing. Methods are blocking and fast."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._stamp: tuple[int, int] | None = None
         self._keys: dict[str, Key] = {}
 
     def all(self) -> list[Key]:
         """List all keys sorted by name; raise ConfigurationError if the file cannot be read."""
         try:
-            status = self._path.stat()
+            status = self.path.stat()
         except (FileNotFoundError, NotADirectoryError):
             self._stamp, self._keys = None, {}
             return []
         except OSError as error:
-            raise ConfigurationError(f"Cannot read {self._path}: {error.strerror or error}.") from None
+            raise ConfigurationError(f"Cannot read {self.path}: {error.strerror or error}.") from None
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp != self._stamp:
             self._keys = {key.sha256: key for key in self._read()}
             self._stamp = stamp
         return sorted(self._keys.values(), key=lambda key: key.name)
+
+    def exists(self) -> bool:
+        """Return whether there is a key file, with or without keys; raises as `all`."""
+        self.all()
+        return self._stamp is not None
 
     def find(self, token: str) -> Key | None:
         """Return the key of a token, or None; raise ConfigurationError if the file cannot be read."""
@@ -80,43 +86,61 @@ class KeyFile:
         """Create a key and return its token, which is not stored."""
         if _NAME.fullmatch(name) is None:
             raise OptionError(f"Invalid key name: {name[:60]!r}.", hint="Use lower-case letters, digits and hyphens.")
-        if any(key.name == name for key in self.all()):
-            raise OptionError(f"Key {name!r} exists already.", hint="Revoke it first.")
         token, created = _PREFIX + secrets.token_urlsafe(32), datetime.now(UTC).isoformat(timespec="seconds")
         limits = {"runs_at_a_time": runs_at_a_time, "images_per_day": images_per_day}
         key = Key.model_validate({"name": name, "sha256": _hash_token(token), "created": created, **limits})
-        self._write([*self.all(), key])
+        with self._changing() as keys:
+            if any(other.name == name for other in keys):
+                raise OptionError(f"Key {name!r} exists already.", hint="Revoke it first.")
+            self._write([*keys, key])
         return token
 
     def revoke(self, name: str) -> None:
         """Delete a key; its runs stay."""
-        kept = [key for key in self.all() if key.name != name]
-        if len(kept) == len(self._keys):
-            known = ", ".join(key.name for key in kept) or "none"
-            raise OptionError(f"Key not found: {name[:60]!r}.", hint=f"Known keys: {known}.")
-        self._write(kept)
+        with self._changing() as keys:
+            kept = [key for key in keys if key.name != name]
+            if len(kept) == len(keys):
+                known = ", ".join(key.name for key in kept) or "none"
+                raise OptionError(f"Key not found: {name[:60]!r}.", hint=f"Known keys: {known}.")
+            self._write(kept)
+
+    @contextmanager
+    def _changing(self) -> Iterator[list[Key]]:
+        """Yield the keys of the file, which no other process changes meanwhile."""
+        try:
+            with changing(self.path):
+                self._stamp = None
+                yield self.all()
+        except OSError as error:
+            raise StorageError(f"Cannot write {self.path}: {error.strerror or error}.") from None
 
     def _read(self) -> list[Key]:
         try:
-            listed = json.loads(self._path.read_text(encoding="utf-8"))["keys"]
+            listed = json.loads(self.path.read_text(encoding="utf-8"))["keys"]
             return [Key.model_validate(item) for item in listed]
         except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
             raise ConfigurationError(
-                f"Cannot read the key file {self._path}: {type(error).__name__}.",
+                f"Cannot read the key file {self.path}: {type(error).__name__}.",
                 hint="Repair the file, or delete it and create the keys again with `gems keys add`.",
             ) from None
 
     def _write(self, keys: list[Key]) -> None:
         text = json.dumps({"keys": [key.model_dump() for key in keys]}, indent=2)
-        scratch = self._path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(f"{text}\n")
-            scratch.replace(self._path)
-        except OSError as error:
-            raise StorageError(f"Cannot write {self._path}: {error.strerror or error}.") from None
+        write_atomically(self.path, f"{text}\n".encode(), private=True)
         self._stamp = None
+
+
+def open_keys(settings: Settings) -> KeyFile:
+    """Return the key file of a server; ConfigurationError if the settings name one that does not exist."""
+    path = settings.serve.keys_path(settings)
+    keys = KeyFile(path)
+    if settings.serve.keys is not None and not keys.exists():
+        # A server that was meant to have keys must not be open because of a typing error.
+        raise ConfigurationError(
+            f"GEMS_SERVE__KEYS names {path}, which does not exist.",
+            hint="Create it with `gems keys add NAME`, or correct the setting.",
+        )
+    return keys
 
 
 def _hash_token(token: str) -> str:
@@ -163,13 +187,13 @@ class Access:
 
     def __init__(self, keys: KeyFile, manager: RunManager) -> None:
         self._keys, self._manager = keys, manager
-        self._had_keys = bool(keys.all())
+        self._had_keys = keys.exists()
         self._beginning: dict[str, asyncio.Lock] = {}
 
     @property
     def needs_key(self) -> bool:
-        """Whether callers need a key; stays true after the last key was revoked."""
-        self._had_keys = self._had_keys or bool(self._keys.all())
+        """Whether callers need a key: there is a key file, even an emptied one, or there was one."""
+        self._had_keys = self._had_keys or self._keys.exists()
         return self._had_keys
 
     def caller(self, authorization: str | None, api_key: str | None = None) -> Caller:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from sse_starlette import EventSourceResponse
 from starlette.requests import HTTPConnection
 
 from gems.apps.run_manager import RunManager
-from gems.apps.server.auth import Access, Caller, ForeignPageError, KeyFile, UnknownKeyError
+from gems.apps.server.auth import Access, Caller, ForeignPageError, UnknownKeyError, open_keys
 from gems.apps.server.metrics import Metrics
 from gems.service import Gems
 from gems.settings import Settings
@@ -37,9 +38,9 @@ class Service:
 @asynccontextmanager
 async def open_service(settings: Settings, gems: Gems | None = None) -> AsyncIterator[Service]:
     """Open the service and resume drained runs; drain all runs at the end. `gems` must not be open."""
+    keys = await asyncio.to_thread(open_keys, settings)
     async with gems or Gems(settings) as opened:
         manager = RunManager(opened)
-        keys = KeyFile(settings.serve.keys_path(settings))
         service = Service(settings=settings, gems=opened, manager=manager, access=Access(keys, manager))
         service.metrics.listen(manager)
         await manager.resume_drained()
