@@ -180,7 +180,7 @@ def unmet_number(unmet: int) -> str:
 def step_outcomes(earlier: Sequence[Round], turn: Round, requirements: Iterable[Requirement]) -> list[StepOutcome]:
     """Return what came of the step to a round, given all rounds before it."""
     best, kinds = best_round(earlier), {requirement["id"]: requirement["kind"] for requirement in requirements}
-    mended = [kinds[name] for name in turn.get("repaired", ()) if name in kinds]
+    mended: list[str] = [kinds[name] for name in turn.get("repaired", ()) if name in kinds]
     found: list[StepOutcome] = []
     if (abandoned := turn.get("abandoned")) is not None:
         found += [{"action": abandoned, "kind": kind, "improved": False} for kind in mended]

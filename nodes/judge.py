@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from langgraph.types import Overwrite
 
@@ -347,7 +346,7 @@ def _build_round(
         for candidate, judgement in zip(candidates, judgements, strict=True)
     ]
     best = best_verdict(verdicts)
-    turn: Any = {
+    turn: Round = {
         "number": work.round,
         "prompt": state["current_prompt"],
         "negative_prompt": negative_prompt(state),
@@ -357,16 +356,18 @@ def _build_round(
         "score": verdicts[best]["score"],
         "seconds": seconds,
     }
-    return turn | _describe_step(state)
+    _record_step(turn, state)
+    return turn
 
 
-def _describe_step(state: State) -> dict[str, Any]:
-    """Return what a round records about how its images were made."""
+def _record_step(turn: Round, state: State) -> None:
+    """Record in a round how its images were made."""
     step = state.get("step")
+    turn["action"] = step["action"] if step else "draw"
     if not step:
-        return {"action": "draw"}
-    if not step["parent"]:
-        tried = {"abandoned": step["abandoned"], "repaired": step["requirements"]} if "abandoned" in step else {}
-        return {"action": step["action"]} | tried
-    told = {"instruction": state["instruction"], "repaired": step["requirements"]}
-    return {"action": step["action"], "parent": step["parent"], "boxes": step["boxes"], **told}
+        return
+    if step["parent"]:
+        turn["parent"], turn["boxes"] = step["parent"], step["boxes"]
+        turn["instruction"], turn["repaired"] = state["instruction"], step["requirements"]
+    elif "abandoned" in step:
+        turn["abandoned"], turn["repaired"] = step["abandoned"], step["requirements"]

@@ -17,7 +17,7 @@ from gems.nodes.lessons import recall_lessons, recalls_update, record_outcome
 from gems.nodes.prompts import ORIGINAL, ask_for_own_words, numbered, question
 from gems.nodes.rewrite import QUESTIONS_PREFIX, holds_words, keeps_words, put_words_first, restore_lost
 from gems.state import State
-from gems.types import Experience, Recalled, Requirement, Round, answers_of, best_round
+from gems.types import REDRAW, Experience, Recalled, Requirement, Round, answers_of, best_round
 
 _HISTORY = 6
 _ATTEMPTS = 2
@@ -142,8 +142,8 @@ async def _pictures_to_show(state: State, work: NodeContext) -> list[Picture]:
     shown = rounds
     if work.profile != "paper":
         # Only what is built upon is changed.
-        changed = state.get("step") and state["step"]["parent"]
-        shown = [best] if changed else [best, newest] if best["score"] > newest["score"] else [newest]
+        step = state.get("step") or REDRAW
+        shown = [best] if step["parent"] else [best, newest] if best["score"] > newest["score"] else [newest]
     pictures = [await work.picture(work.source, "reflector", ORIGINAL)] if work.is_editing else []
     for turn in shown:
         image = turn["candidates"][turn["best"]]["image"]
