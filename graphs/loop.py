@@ -3,6 +3,7 @@
 START -> begin -> planner ----+
          begin -> decomposer -+-> ready -> (skills) -> generator -> judge -> finish -> END
                                                            ^          |
+                                                           |       (person) -> finish
                                                            +- reflector
 """
 
@@ -14,7 +15,15 @@ from typing import Any, cast
 
 from langgraph.graph import END, START, StateGraph
 
-from gems.graphs.routing import ANY_SKILL, SKILL_NODE, after_generator, after_judge, after_planning, after_reflector
+from gems.graphs.routing import (
+    ANY_SKILL,
+    SKILL_NODE,
+    after_generator,
+    after_judge,
+    after_person,
+    after_planning,
+    after_reflector,
+)
 from gems.graphs.skills import any_skill_node, skill_node
 from gems.nodes.base import BEGIN, NodeFunction, as_node
 from gems.nodes.begin import begin
@@ -22,6 +31,7 @@ from gems.nodes.decomposer import decompose
 from gems.nodes.finish import finish
 from gems.nodes.generator import generate
 from gems.nodes.judge import judge
+from gems.nodes.person import ask_person
 from gems.nodes.planner import plan
 from gems.nodes.reflector import reflect
 from gems.skills.models import Skill
@@ -42,6 +52,7 @@ _NODES: dict[str, NodeFunction] = {
     "decomposer": decompose,
     "generator": generate,
     "judge": judge,
+    "person": ask_person,
     "reflector": reflect,
     "finish": finish,
 }
@@ -80,6 +91,7 @@ def build_graph(
     graph.add_edge(["planner", "decomposer"], "ready")
     graph.add_conditional_edges("generator", after_generator)
     graph.add_conditional_edges("judge", after_judge)
+    graph.add_conditional_edges("person", after_person)
     graph.add_conditional_edges("reflector", after_reflector)
     graph.add_edge("finish", END)
     return graph

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from gems.nodes.person import is_asked
 from gems.state import State
 
 SKILL_NODE = "skill_{}"
@@ -30,12 +31,19 @@ def after_planning(nodes: frozenset[str]) -> Callable[[State], str]:
     return route
 
 
-def after_generator(state: State) -> Literal["judge", "finish"]:
-    """Go to the judge, unless the generator ended the run."""
-    return "finish" if state.get("stop_reason") else "judge"
+def after_generator(state: State) -> Literal["judge", "person", "finish"]:
+    """Go to the judge, unless the generator ended the run; a person whose wish failed is asked again."""
+    if not state.get("stop_reason"):
+        return "judge"
+    return "person" if is_asked(state) else "finish"
 
 
-def after_judge(state: State) -> Literal["reflector", "finish"]:
+def after_judge(state: State) -> Literal["person", "reflector", "finish"]:
+    """Go to the reflector while the loop continues; first to the person who wants to be asked."""
+    return "person" if is_asked(state) else after_person(state)
+
+
+def after_person(state: State) -> Literal["reflector", "finish"]:
     """Go to the reflector while the loop continues."""
     return "finish" if state.get("stop_reason") else "reflector"
 

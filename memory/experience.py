@@ -178,7 +178,9 @@ def unmet_number(unmet: int) -> str:
 
 
 def step_outcomes(earlier: Sequence[Round], turn: Round, requirements: Iterable[Requirement]) -> list[StepOutcome]:
-    """Return what came of the step to a round, given all rounds before it."""
+    """Return what came of the step to a round, given all rounds before it; nothing of what a person decided."""
+    if turn.get("by") == "person":
+        return []
     best, kinds = best_round(earlier), {requirement["id"]: requirement["kind"] for requirement in requirements}
     mended: list[str] = [kinds[name] for name in turn.get("repaired", ()) if name in kinds]
     found: list[StepOutcome] = []

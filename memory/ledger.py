@@ -291,5 +291,5 @@ def _to_json(value: Any) -> str:
 
 
 def _image_ids(drawings: Sequence[Any], runs: Sequence[Any]) -> set[str]:
-    sources = {json.loads(row["options"]).get("source") for row in runs}
+    sources = {json.loads(row["options"]).get(name) for row in runs for name in ("source", "mask")}
     return {json.loads(row["result"])["image"] for row in drawings} | (sources - {None, ""})

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from langgraph.store.base import BaseStore
 
-from gems.errors import DeadlineReachedError, GemsError, RunCancelledError, StorageError
+from gems.errors import DeadlineReachedError, GemsError, RunCancelledError, StorageError, UnalignedEditError
 from gems.events import Event, ImageDrawn, StepDone, Warned
 from gems.memory.experience import PendingOp
 from gems.memory.ledger import KeptAnswer
@@ -24,6 +24,7 @@ from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.parsing import read_json
 from gems.models.chat.schemas import TASK_ROLES
 from gems.models.images import encode_jpegs
+from gems.models.masks import lock_outside
 from gems.observability.tracing import OFF, Span
 from gems.state import Context, State
 from gems.types import NO_USAGE, Candidate, GeneratedImage, ImageRequest, Profile, Role, Usage, merge_usage
@@ -168,19 +169,44 @@ class NodeContext:
             span.set_texts(answer=reply.text)
         return reply
 
-    async def draw(self, index: int, request: ImageRequest) -> Candidate:
-        """Return the candidate for `request`, from the ledger or the generator; then stored and recorded."""
+    async def draw(self, index: int, request: ImageRequest, parent: tuple[bytes, bytes] | None = None) -> Candidate:
+        """Return the candidate for `request`, from the ledger or the generator; then stored and recorded.
+
+        `parent` are the image that is changed and its mask, as PNG: outside of the mask the candidate equals it, in
+        whatever size the generator draws. Raises UnalignedEditError, once for each request, if it cannot.
+        """
         generator, ledger = self.context.generator, self.context.ledger
         fingerprint = request.fingerprint(generator.capabilities.model)
+        refused = hashlib.sha256(f"{self.round}/{index}/{fingerprint}".encode()).hexdigest()
         if self.run_id:
             kept = await ledger.drawing(self.run_id, self.round, index, fingerprint)
             if kept is not None:
                 self._count_drawing(kept["seconds"], kept["parameters"])
                 return kept
+            if parent is not None and (told := await ledger.answer(self.run_id, refused)) is not None:
+                self._count(GENERATOR, told["usage"])
+                raise UnalignedEditError(told["text"])
+        try:
+            return await self._draw_new(index, request, fingerprint, parent)
+        except UnalignedEditError as error:
+            # It was paid for, and is not asked for again by a run that is resumed.
+            usage = NO_USAGE | {"calls": 1, "usd": generator.capabilities.price_usd}
+            self._count(GENERATOR, usage)
+            if self.run_id:
+                answer: KeptAnswer = {"text": error.message, "thought": "", "yes_probability": None, "usage": usage}
+                await ledger.enter_answer(self.run_id, refused, "edit", answer)
+            raise
+
+    async def _draw_new(
+        self, index: int, request: ImageRequest, fingerprint: str, parent: tuple[bytes, bytes] | None
+    ) -> Candidate:
+        generator = self.context.generator
         watched = replace(request, on_progress=self._progress(index))
         with self.span("draw", model=generator.capabilities.model, candidate=index) as span:
             span.set_texts(prompt=request.prompt)
             drawn = await self.within_limits(generator.generate(watched))
+            if parent is not None:
+                drawn = await asyncio.to_thread(lock_outside, drawn, *parent)
             span.set_facts(seed=drawn.seed, width=drawn.width, height=drawn.height, seconds=round(drawn.seconds, 3))
         # The image is paid for: keep it even if the node is cancelled meanwhile.
         keeping = asyncio.ensure_future(self._keep(index, request, drawn, fingerprint))

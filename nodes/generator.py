@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gems.errors import BudgetReachedError, GemsError, SkillError, UnalignedEditError
-from gems.models.masks import make_mask
+from gems.models.images import open_image
+from gems.models.masks import fit_change, make_mask
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import complete_requirements
@@ -107,11 +108,13 @@ class Change:
         source: The image to change: the user's, so that errors do not accumulate over rounds, or the best one so far.
         mask: Where it may change; None for everywhere.
         instruction: What the editor is told; empty for the round's prompt.
+        parent: The image and its mask in their own size, where something must be kept; else None.
     """
 
     source: bytes | None = None
     mask: bytes | None = None
     instruction: str = ""
+    parent: tuple[bytes, bytes] | None = None
 
 
 NO_CHANGE = Change()
@@ -121,10 +124,14 @@ async def _load_change(state: State, work: NodeContext) -> Change:
     step, images = state.get("step"), work.context.images
     if not step or not step["parent"]:
         return Change(await images.load(work.source) if work.source else None)
-    mask = await asyncio.to_thread(make_mask, step["boxes"], image_size(state)) if step["boxes"] else None
+    parent = await images.load(step["parent"])
+    mask = await images.load(step["mask"]) if "mask" in step else None
+    if mask is None and step["boxes"]:
+        mask = await asyncio.to_thread(lambda: make_mask(step["boxes"], open_image(parent).size))
+    source, fitting = await asyncio.to_thread(fit_change, parent, mask, image_size(state))
     # Editors read the instruction, and models that only draw in a mask the description.
     told = f"{state['instruction']}\nThe whole picture shows: {state['prompt']}"
-    return Change(await images.load(step["parent"]), mask, told)
+    return Change(source, fitting, told, None if mask is None else (parent, mask))
 
 
 async def generate(state: State, work: NodeContext) -> Update:
@@ -138,9 +145,10 @@ async def generate(state: State, work: NodeContext) -> Update:
     completing = asyncio.ensure_future(complete_requirements(state, work) if is_asked else _nothing())
     update: Update = {}
     try:
-        results, _ = await asyncio.gather(_draw_all(requests, work), asyncio.wait((completing,)))
+        results, _ = await asyncio.gather(_draw_all(requests, work, change.parent), asyncio.wait((completing,)))
         step = state.get("step") or REDRAW
-        if change.instruction and all(isinstance(result, UnalignedEditError) for result in results):
+        unaligned = all(isinstance(result, UnalignedEditError) for result in results)
+        if change.instruction and unaligned and step.get("by") != "person":
             work.warn(f"The best image could not be mended, so the next one is drawn anew: {results[0]}")
             update = {"step": REDRAW | {"abandoned": step["action"], "requirements": step["requirements"]}}
             results = await _draw_all(candidate_requests(state, work.round)[: len(requests)], work)
@@ -153,8 +161,10 @@ async def generate(state: State, work: NodeContext) -> Update:
     return completing.result() | update
 
 
-async def _draw_all(requests: Sequence[ImageRequest], work: NodeContext) -> list[Candidate | BaseException]:
-    draws = (work.draw(index, request) for index, request in enumerate(requests))
+async def _draw_all(
+    requests: Sequence[ImageRequest], work: NodeContext, parent: tuple[bytes, bytes] | None = None
+) -> list[Candidate | BaseException]:
+    draws = (work.draw(index, request, parent) for index, request in enumerate(requests))
     return await asyncio.gather(*draws, return_exceptions=True)
 
 

@@ -366,8 +366,12 @@ def _record_step(turn: Round, state: State) -> None:
     turn["action"] = step["action"] if step else "draw"
     if not step:
         return
+    if "by" in step:
+        turn["by"] = step["by"]
     if step["parent"]:
         turn["parent"], turn["boxes"] = step["parent"], step["boxes"]
         turn["instruction"], turn["repaired"] = state["instruction"], step["requirements"]
+        if "mask" in step:
+            turn["mask"] = step["mask"]
     elif "abandoned" in step:
         turn["abandoned"], turn["repaired"] = step["abandoned"], step["requirements"]

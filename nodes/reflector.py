@@ -17,7 +17,7 @@ from gems.nodes.lessons import recall_lessons, recalls_update, record_outcome
 from gems.nodes.prompts import ORIGINAL, ask_for_own_words, numbered, question
 from gems.nodes.rewrite import QUESTIONS_PREFIX, holds_words, keeps_words, put_words_first, restore_lost
 from gems.state import State
-from gems.types import REDRAW, Experience, Recalled, Requirement, Round, answers_of, best_round
+from gems.types import REDRAW, Experience, Recalled, Requirement, Round, answers_of, best_round, find_image
 
 _HISTORY = 6
 _ATTEMPTS = 2
@@ -30,8 +30,13 @@ async def reflect(state: State, work: NodeContext) -> Update:
     rounds, requirements = state["rounds"], state["requirements"]
     await record_outcome(state, work)
     found: list[Recalled] = []
-    instruction = ""
-    if failed_questions(rounds[-1], requirements):
+    step = state.get("step") or REDRAW
+    instruction = step.get("instruction", "")
+    if instruction:
+        # Nobody has to think about what a person has said.
+        text = f"A person wants: {instruction}"
+        prompt = "" if step["parent"] else f"{rounds[-1]['prompt'].rstrip().rstrip('.')}. {instruction}"
+    elif failed_questions(rounds[-1], requirements) or step["parent"]:
         found = await recall_lessons(state, work, rounds[-1]["number"] + 1)
         text, prompt, instruction = await _write_reflection(state, work, numbered(map(format_lesson, found)))
     else:
@@ -104,8 +109,9 @@ def _describe_fault(state: State) -> str:
     step = state.get("step")
     if not step or not step["parent"]:
         return ""
-    best, questions = best_round(state["rounds"]), {item["id"]: item["question"] for item in state["requirements"]}
-    answers = answers_of(best)
+    questions = {item["id"]: item["question"] for item in state["requirements"]}
+    turn, index = find_image(state["rounds"], step["parent"]) or (state["rounds"][-1], 0)
+    answers = {answer["requirement"]: answer for answer in turn["verdicts"][index]["answers"]}
     faults = []
     for name in step["requirements"]:
         evidence, box = answers[name]["evidence"], answers[name].get("box")
@@ -139,14 +145,16 @@ async def _pictures_to_show(state: State, work: NodeContext) -> list[Picture]:
     """Return an edited original, then all images for the paper, else the newest after a better one."""
     rounds = state["rounds"]
     newest, best = rounds[-1], best_round(rounds)
-    shown = rounds
+    shown = [(turn, turn["candidates"][turn["best"]]["image"]) for turn in rounds]
     if work.profile != "paper":
-        # Only what is built upon is changed.
-        step = state.get("step") or REDRAW
-        shown = [best] if step["parent"] else [best, newest] if best["score"] > newest["score"] else [newest]
+        parent = (state.get("step") or REDRAW)["parent"]
+        if changed := find_image(rounds, parent):
+            # Only what is built upon is changed.
+            shown = [(changed[0], parent)]
+        else:
+            shown = [shown[rounds.index(best)], shown[-1]] if best["score"] > newest["score"] else shown[-1:]
     pictures = [await work.picture(work.source, "reflector", ORIGINAL)] if work.is_editing else []
-    for turn in shown:
-        image = turn["candidates"][turn["best"]]["image"]
+    for turn, image in shown:
         label = f"Image of round {turn['number']}, which meets {turn['score']:.0%} of the requirements:"
         pictures.append(await work.picture(image, "reflector", label))
     return pictures

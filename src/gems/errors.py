@@ -51,7 +51,7 @@ Messages never contain secrets: texts of providers go through `gems.observabilit
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 Fault = Literal["request", "configuration", "provider", "machine", "nobody", "gems"]
 
@@ -114,9 +114,13 @@ class EditingUnsupportedError(RequestError):
 
 
 class AnswerNeededError(RequestError):
-    """A skill asks a question; the run continues once it is answered."""
+    """A skill, or the loop with the option `ask`, asks a question; the run continues once it is answered.
+
+    `question` is what was asked: a text, or a `gems.types.DecisionRequest`.
+    """
 
     default_hint = "Answer with `gems resume RUN --answer TEXT`."
+    question: Any = None
 
 
 class RunNotFoundError(RequestError):

@@ -254,6 +254,14 @@ class RunOptions(TypedDict, total=False):
             without=_FEW[:3],
         ),
     ]
+    ask: Annotated[
+        bool | None,
+        Option(
+            "Ask a person after each round what follows: go on, change an image, take one, or take it back.",
+            default=False,
+            without=("batch", *_FEW),
+        ),
+    ]
     memory: Annotated[
         bool | None,
         Option(

@@ -29,6 +29,7 @@ from gems.graphs.loop import GraphBuilder, build_graph
 from gems.memory.run_filter import ALL_RUNS, RunFilter
 from gems.memory.sqlite import reading, translate_storage_errors
 from gems.models.base import ImageGenerator
+from gems.nodes.person import decode_mask, read_decision, store_mask
 from gems.nodes.planner import parse_skill_names
 from gems.options import (
     RunArguments,
@@ -46,7 +47,7 @@ from gems.resources import Resources, open_resources
 from gems.results import RunResult, add_warning, build_result
 from gems.runs.cleanup import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
 from gems.runs.estimate import Estimate, estimate_run
-from gems.runs.executor import RunExecutor, as_input, resume_input
+from gems.runs.executor import RunExecutor, as_input, asks_for_decision, resume_input
 from gems.runs.fork import create_fork, prevent_deletion, thread
 from gems.runs.memory_admin import MemoryAdmin, Rebuilt
 from gems.runs.output import check_target, load_saved_image
@@ -57,7 +58,7 @@ from gems.runs.verification import Decomposition, Verification, decompose_prompt
 from gems.settings import Settings, load_settings
 from gems.skills.models import Skill, SkillRegistry
 from gems.state import Input, State
-from gems.types import Options, RunRow, RunStatus
+from gems.types import Decision, Options, RunRow, RunStatus
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Where a failed run is resumed: the node whose routing leads to the failed one.
@@ -185,14 +186,14 @@ class Gems:
         rows = await self.resources.ledger.runs(_MOST_LISTED)
         return estimate_run(options, self.resources, rows, self.settings)
 
-    async def resume(self, run_id: str, answer: str | None = None, **target: Unpack[Target]) -> RunResult:
+    async def resume(self, run_id: str, answer: str | Decision | None = None, **target: Unpack[Target]) -> RunResult:
         """Continue a run that was interrupted, failed, was cancelled or ran out of time.
 
         A finished run is returned as it is. Nothing that was generated or answered is paid for again.
 
         Args:
             run_id: The run.
-            answer: The answer to a skill's question; see `AnswerNeededError`.
+            answer: The answer to a skill's question, or a person's decision; see `AnswerNeededError`.
             **target: See `Target`.
 
         Raises:
@@ -204,7 +205,7 @@ class Gems:
         return await wait_for_result(self.stream_resume(run_id, answer, **target))
 
     async def stream_resume(
-        self, run_id: str, answer: str | None = None, **target: Unpack[Target]
+        self, run_id: str, answer: str | Decision | None = None, **target: Unpack[Target]
     ) -> AsyncGenerator[Event]:
         """Do the same as `resume` and yield its events."""
         row = await self._find_row(run_id)
@@ -213,6 +214,8 @@ class Gems:
         async with self.resources.locks.hold(run_id):
             await self.resources.ledger.catch_up()
             snapshot = await self._snapshot(run_id)
+            if answer is not None and asks_for_decision(snapshot):
+                answer = await self._read_decision(answer)
             start = resume_input(run_id, snapshot, answer) or await self._next_input(row, snapshot)
             has_work_left = start is not None or (await self._snapshot(run_id)).next
             warning = await self._update_models(row) if has_work_left else ""
@@ -226,7 +229,13 @@ class Gems:
                     yield event
 
     async def fork(
-        self, run_id: str, number: int, prompt: str | None = None, **arguments: Unpack[RunArguments]
+        self,
+        run_id: str,
+        number: int,
+        prompt: str | None = None,
+        *,
+        decision: Decision | None = None,
+        **arguments: Unpack[RunArguments],
     ) -> RunResult:
         """Start a new run that shares the history of another one up to a round, and continue from there.
 
@@ -237,6 +246,8 @@ class Gems:
             run_id: The other run; it may be in progress.
             number: The last shared round, from 1.
             prompt: The next prompt; the reflector's by default.
+            decision: What a person wants next: an image of the shared rounds changed, perhaps within a mask, or
+                `redraw` with an instruction. The policy's next step by default.
             **arguments: Options that differ; `profile`, `size` and `skills` cannot. `max_rounds` is raised to
                 allow at least one round more than are shared.
 
@@ -245,10 +256,16 @@ class Gems:
             RequestError: it has no such round, or an option is invalid.
             GemsError: see `run`.
         """
-        return await wait_for_result(self.stream_fork(run_id, number, prompt, **arguments))
+        return await wait_for_result(self.stream_fork(run_id, number, prompt, decision=decision, **arguments))
 
     async def stream_fork(
-        self, run_id: str, number: int, prompt: str | None = None, **arguments: Unpack[RunArguments]
+        self,
+        run_id: str,
+        number: int,
+        prompt: str | None = None,
+        *,
+        decision: Decision | None = None,
+        **arguments: Unpack[RunArguments],
     ) -> AsyncGenerator[Event]:
         """Do the same as `fork` and yield its events; `show` returns what is shared."""
         names = options_of("fork")
@@ -265,7 +282,7 @@ class Gems:
             async with prevent_deletion(self.resources.locks, source):
                 with self._translate_errors():
                     row = await create_fork(
-                        self._graph, source, new_id, number, prompt, cast("Input", options), self.resources
+                        self._graph, source, new_id, number, prompt, cast("Input", options), self.resources, decision
                     )
             async with aclosing(self._executor.execute(row, None, target)) as events:
                 async for event in events:
@@ -372,6 +389,13 @@ class Gems:
 
     async def _snapshot(self, run_id: str) -> StateSnapshot:
         return await self._executor.snapshot(run_id)
+
+    async def _read_decision(self, answer: str | Decision) -> Decision:
+        """Return a decision whose mask is stored and named by its id."""
+        decision = read_decision(answer)
+        if mask := decision.get("mask"):
+            decision["mask"] = await store_mask(decode_mask(mask), None, self.resources.images)
+        return decision
 
     async def _source(self, arguments: RunArguments) -> SourceImage | None:
         given = arguments.get("source")

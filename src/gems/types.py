@@ -19,10 +19,16 @@ if TYPE_CHECKING:
 AnswerValue = Literal["yes", "no", "unknown"]
 RequirementKind = Literal["object", "count", "attribute", "relation", "text", "style", "other"]
 Profile = Literal["balanced", "paper"]
-Action = Literal["draw", "redraw", "edit", "inpaint"]
-"""How a round makes its images: from the prompt, or from its parent, as a whole or in a mask."""
+Action = Literal["draw", "redraw", "edit", "inpaint", "given"]
+"""How a round gets its images: from the prompt, or from its parent, as a whole or in a mask; `given` by the user."""
 RepairMode = Literal["auto", "never", "always"]
-StopReason = Literal["passed", "undecided", "max_rounds", "budget", "plateau", "refused", "cancelled", "failed"]
+DecisionAction = Literal["continue", "redraw", "edit", "accept", "undo"]
+"""What a person may decide: leave it to the policy, draw anew, change an image, take one, take the newest one back."""
+MAX_INSTRUCTION = 2_000
+"""Most characters of what a person wants changed in an image."""
+StopReason = Literal[
+    "passed", "accepted", "undecided", "max_rounds", "budget", "plateau", "refused", "cancelled", "failed"
+]
 Role = Literal["planner", "judge", "reflector"]
 NO_USAGE: Usage = {
     "calls": 0,
@@ -106,6 +112,12 @@ class Step(TypedDict):
     """Ids of the requirements that the change is for; empty for a new image, which is for all."""
     abandoned: NotRequired[Action]
     """The change of an image that was tried first, and could not be used."""
+    mask: NotRequired[str]
+    """Id of a stored image of the parent's size that is white where it may be changed, in place of boxes."""
+    instruction: NotRequired[str]
+    """What a person wants changed, in their own words; missing if the reflector says it."""
+    by: NotRequired[Literal["person"]]
+    """Who decided it; missing for the policy."""
 
 
 REDRAW: Step = {"action": "redraw", "parent": "", "boxes": [], "requirements": []}
@@ -140,6 +152,54 @@ class Round(TypedDict):
     """Ids of the requirements that the change was for."""
     abandoned: NotRequired[Action]
     """The change that was tried first, and could not be used."""
+    mask: NotRequired[str]
+    """Id of the stored mask that was used in place of boxes, or within which they lie."""
+    by: NotRequired[Literal["person"]]
+    """Who decided what is drawn; missing for the policy."""
+    taken: NotRequired[bool]
+    """Whether a person took its image, or took it back (false); missing if nobody did either."""
+
+
+class Decision(TypedDict, total=False):
+    """What a person decides after a round: the answer to a `DecisionRequest`, or the first step of a fork."""
+
+    action: DecisionAction
+    """`edit` by default if there is a mask or an instruction, else `continue`."""
+    parent: str
+    """Id of an image of any round, to change it or to take it; the best one by default, for `accept` the newest."""
+    mask: str
+    """Where the parent may change: an image of its size as base64 or data URL, white or transparent there; everywhere
+    by default. The service stores it and passes its id on."""
+    instruction: str
+    """What to change, in the person's own words; in a prompt for `redraw`, it is appended."""
+
+
+class Choice(TypedDict):
+    """An image that a person may choose."""
+
+    round: int
+    image: str
+    """Its id."""
+    score: float
+
+
+class DecisionRequest(TypedDict):
+    """The question to a person after a round: the payload of the graph's interrupt."""
+
+    question: str
+    """The question with all that is needed to answer it, as text."""
+    round: int
+    """The newest round."""
+    image: str
+    """Id of its best image."""
+    choices: list[Choice]
+    """All images so far that were not taken back."""
+    unmet: list[Answer]
+    """What the newest image does not meet, with evidence and boxes."""
+    next: DecisionAction
+    """What follows if the person leaves it to the policy; `accept` if the run would end."""
+    fault: str
+    """Why the last answer was not understood; empty at first."""
 
 
 class TrackRecord(TypedDict):
@@ -287,7 +347,15 @@ class Options(TypedDict):
     repair: NotRequired[RepairMode]
     """Whether images may be mended instead of drawn anew; missing, as in earlier versions, for never."""
     source: NotRequired[str]
-    """SHA-256 of the stored image that each round edits; missing if there is none."""
+    """SHA-256 of the stored image that each round edits, or that is mended; missing if there is none."""
+    mending: NotRequired[bool]
+    """Whether the source is the first round, and is mended from then on; missing for no."""
+    mask: NotRequired[str]
+    """SHA-256 of the stored mask outside which no pixel of the source may change; missing for everywhere."""
+    instruction: NotRequired[str]
+    """What the user wants changed in the image that is mended; missing if only the requirements count."""
+    ask: NotRequired[bool]
+    """Whether a person decides after each round; missing, as in earlier versions, for no."""
 
 
 SEEDS = 2**32
@@ -545,8 +613,27 @@ def best_verdict(verdicts: Sequence[Verdict]) -> int:
 
 
 def best_round(rounds: Sequence[Round]) -> Round:
-    """Return the round with the best image; raise `ValueError` if there is no round."""
-    return rounds[best_verdict([turn["verdicts"][turn["best"]] for turn in rounds])]
+    """Return the round with the best image; raise `ValueError` if there is no round.
+
+    What a person took comes first, and what a person took back last. Of equal scores, that wins which a person
+    asked for last; then see `best_verdict`.
+    """
+    if not rounds:
+        raise ValueError("No images to choose from.")
+    taken = [turn for turn in rounds if turn.get("taken")]
+    left = taken[-1:] or [turn for turn in rounds if turn.get("taken", True)] or list(rounds)
+    best = left[best_verdict([turn["verdicts"][turn["best"]] for turn in left])]
+    asked_for = [turn for turn in left if turn.get("by") == "person" and turn["score"] == best["score"]]
+    return asked_for[-1] if asked_for else best
+
+
+def find_image(rounds: Sequence[Round], image: str) -> tuple[Round, int] | None:
+    """Return the round of an image, and its position there; None if no round has it."""
+    for turn in rounds:
+        for index, verdict in enumerate(turn["verdicts"]):
+            if verdict["image"] == image:
+                return turn, index
+    return None
 
 
 def answers_of(turn: Round) -> dict[str, Answer]:

@@ -13,6 +13,7 @@ from gems.errors import UnalignedEditError
 from gems.types import ImageRequest
 from tests.support.graph_runs import carried_out
 from tests.support.scripted_models import Asked, Desk, checks
+from tests.support.stub.models import edited_picture
 
 BOX = [0, 0, 500, 500]
 
@@ -20,6 +21,7 @@ BOX = [0, 0, 500, 500]
 @pytest.fixture
 def editing_desk(desk: Desk) -> Desk:
     desk.generator.capabilities = replace(desk.generator.capabilities, editing=True, inpainting=True)
+    desk.generator.paint = edited_picture
     return desk
 
 

@@ -25,6 +25,7 @@ from gems.types import Answer, Experience, Plan, SkillUse, Usage, Verdict
 
 _STOPPED = {
     "passed": "every requirement is met",
+    "accepted": "a person took this image",
     "undecided": "nothing is known to be unmet, but not everything could be checked",
     "max_rounds": "all rounds are used up",
     "budget": "a limit is reached",

@@ -71,19 +71,20 @@ def check_edit(request: ImageRequest, generator: GeneratorCapabilities) -> None:
         read_mask(request.mask, (request.width, request.height))
 
 
-def read_mask(data: bytes, size: tuple[int, int]) -> Image.Image:
+def read_mask(data: bytes, size: tuple[int, int] | None) -> Image.Image:
     """Return a mask as an image of mode L: 255 where the source is to be changed, else 0.
 
-    A mask with transparency selects what is transparent (as OpenAI's masks do), another one what is white.
+    A mask with transparency selects what is transparent (as OpenAI's masks do), another one what is white. `size` is
+    that of the image in pixels, width and height; None if it is not known yet.
 
     Raises:
-        OptionError: no image, of another size than `size` (width and height in pixels), or nothing is selected.
+        OptionError: no image, of another size than `size`, or nothing is selected.
     """
     try:
         picture = decode_image(data, "The mask")
     except InvalidImageError as error:
         raise OptionError("Invalid mask: it is not a complete image.", hint="Use a PNG.") from error
-    if picture.size != size:
+    if size is not None and picture.size != size:
         what = f"The mask has {picture.width}x{picture.height} pixels, the image {size[0]}x{size[1]}."
         raise OptionError(what, hint="Use a mask of the size of the image.")
     if picture.mode == "RGBA" and min(picture.getchannel("A").tobytes()) < _THRESHOLD:
@@ -127,6 +128,36 @@ def keep_outside(image: GeneratedImage, request: ImageRequest) -> GeneratedImage
         parameters["recoloured"] = True
     width, height = source.size
     return replace(image, data=encode_png(merged), width=width, height=height, parameters=parameters, pixels=merged)
+
+
+def lock_outside(image: GeneratedImage, source: bytes, mask: bytes) -> GeneratedImage:
+    """Return `image` as `keep_outside` does, unless it is as the source outside the mask already. Blocking.
+
+    Generators keep it themselves; a user's own may not, and one that draws in another size cannot.
+    """
+    before = decode_image(source, "The source")
+    selected = read_mask(mask, before.size)
+    after = image.pixels if image.pixels is not None else decode_image(image.data, image.model)
+    mode = "RGBA" if before.has_transparency_data else "RGB"
+    if after.size == before.size:
+        gap = ImageChops.difference(after.convert(mode), before.convert(mode))
+        gap.paste((0,) * len(mode), mask=selected)
+        if gap.getbbox(alpha_only=False) is None:
+            return image
+    width, height = before.size
+    request = ImageRequest(prompt="", seed=0, width=width, height=height, source=source, mask=mask)
+    return keep_outside(image, request)
+
+
+def fit_change(source: bytes, mask: bytes | None, size: tuple[int, int]) -> tuple[bytes, bytes | None]:
+    """Return an image and its mask scaled to `size`, width and height in pixels, as a generator draws it. Blocking."""
+    picture = decode_image(source, "The source")
+    if picture.size == size:
+        return source, mask
+    selected = (
+        None if mask is None else encode_png(read_mask(mask, picture.size).resize(size, Image.Resampling.NEAREST))
+    )
+    return encode_png(picture.resize(size, Image.Resampling.LANCZOS)), selected
 
 
 def feather_mask(mask: Image.Image) -> Image.Image:

@@ -114,7 +114,8 @@ async def delete_run(graph: Graph, row: RunRow, resources: Resources, settings: 
     """
     run, started = row["run_id"], time.time()
     async with resources.locks.hold(run):
-        own = await resources.ledger.images_of(run) | await _images_of_states(graph, [run])
+        drawn, of_state = await resources.ledger.images_of(run), await _images_of_states(graph, [run])
+        own, masks = drawn | of_state, of_state - drawn
         output_image = _output_image(row, settings)
         rows = await resources.ledger.rows_of(run)
         if not dry_run:
@@ -125,6 +126,10 @@ async def delete_run(graph: Graph, row: RunRow, resources: Resources, settings: 
             await resources.ledger.forget(run)
         others = await resources.ledger.images_of_others(run)
         others |= await _images_of_states(graph, await _runs_with_missing_rows(resources, run))
+        if masks:
+            # Only states refer to the masks of persons, which forks share.
+            every = [row["run_id"] for row in await resources.ledger.runs() if row["run_id"] != run]
+            others |= masks & await _images_of_states(graph, every)
         cutoff = await _cutoff_time(resources, run, started)
         free = await asyncio.to_thread(_old_images, resources.images, own - others, cutoff)
         if not dry_run:
@@ -192,8 +197,8 @@ async def _used_images(graph: Graph, resources: Resources, without: Collection[s
     """Return the ids of all images that a row or the state of a run refers to."""
     rows = await resources.ledger.runs()
     used = {row["summary"]["image"] for row in rows if row["summary"].get("image")}
-    # Before a run's first image, only its row may refer to the source image.
-    used |= {row["options"]["source"] for row in rows if "source" in row["options"]}
+    # Before a run's first image, only its row may refer to the source image and its mask.
+    used |= {row["options"].get(name, "") for row in rows for name in ("source", "mask")}
     if without:
         drawn = await resources.ledger.drawn_by_run()
         for run in drawn.keys() - set(without):
@@ -216,9 +221,10 @@ async def _images_of_states(graph: Graph, runs: Iterable[str]) -> set[str]:
         values: dict[str, Any] = (await graph.aget_state(thread(run))).values
         found |= {candidate["image"] for candidate in values.get("drawn") or ()}
         for round_ in values.get("rounds") or ():
-            found |= {candidate["image"] for candidate in round_["candidates"]}
-        if source := (values.get("options") or {}).get("source"):
-            found.add(source)
+            found |= {candidate["image"] for candidate in round_["candidates"]} | {round_.get("mask", "")}
+        options = values.get("options") or {}
+        found |= {options.get("source", ""), options.get("mask", ""), (values.get("step") or {}).get("mask", "")}
+        found.discard("")
     return found
 
 

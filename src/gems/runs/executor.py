@@ -27,7 +27,7 @@ from gems.runs.output import save_result
 from gems.runs.recovery import ledger_drawings, read_snapshot, read_state, recover_state, to_gems_error
 from gems.settings import Settings
 from gems.state import Context, Input, State
-from gems.types import RunRow, RunStatus, total_usage
+from gems.types import Decision, RunRow, RunStatus, total_usage
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _CANCEL_POLL_S = 0.5
 _FLUSH_TIMEOUT_S = 10.0
 
 
-def resume_input(run_id: str, snapshot: StateSnapshot, answer: str | None) -> Command[Any] | None:
+def resume_input(run_id: str, snapshot: StateSnapshot, answer: str | Decision | None) -> Command[Any] | None:
     """Return the answer to a run's question as graph input; None if it asks none and there is no answer."""
     if not snapshot.interrupts:
         if answer is not None:
@@ -49,12 +49,19 @@ def resume_input(run_id: str, snapshot: StateSnapshot, answer: str | None) -> Co
     return Command(resume={question.id: answer})
 
 
+def asks_for_decision(snapshot: StateSnapshot) -> bool:
+    """Return whether the run waits for the decision of a person, not for the answer to a skill."""
+    return bool(snapshot.interrupts) and snapshot.next == ("person",)
+
+
 def _answer_needed_error(run_id: str, question: Interrupt) -> AnswerNeededError:
+    asked = question.value
+    is_decision = isinstance(asked, dict) and "choices" in asked
+    who, text, most = ("The run", asked["question"], 5_000) if is_decision else ("A skill", str(asked), 500)
     error = AnswerNeededError(
-        f"A skill asks: {' '.join(str(question.value).split())[:500]}",
-        hint=f"Answer with: gems resume {run_id} --answer TEXT",
+        f"{who} asks: {' '.join(text.split())[:most]}", hint=f"Answer with: gems resume {run_id} --answer TEXT"
     )
-    error.run_id = run_id
+    error.run_id, error.question = run_id, asked
     return error
 
 

@@ -14,21 +14,30 @@ from langgraph.types import StateSnapshot
 from gems.errors import OptionError, RunBusyError, StorageError
 from gems.memory.locks import RunLocks
 from gems.nodes.generator import count_images
+from gems.nodes.person import check_decision, decision_update
 from gems.options import check_prompt, resolve_options
 from gems.resources import Resources
 from gems.state import Input, State
-from gems.types import Options, RunRow
+from gems.types import Decision, Options, RunRow
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 
 
 async def create_fork(
-    graph: Graph, source: RunRow, run: str, number: int, prompt: str | None, given: Input, resources: Resources
+    graph: Graph,
+    source: RunRow,
+    run: str,
+    number: int,
+    prompt: str | None,
+    given: Input,
+    resources: Resources,
+    decision: Decision | None = None,
 ) -> RunRow:
     """Create the run `run` that shares rounds 1 to `number` of another one; return its entry in the index.
 
-    `prompt` is the next prompt, by default the reflector's, and `given` the options that differ. Raises
-    OptionError before anything is written if there is no such round or the options leave nothing to do.
+    `prompt` is the next prompt, by default the reflector's, `given` the options that differ, and `decision` what a
+    person wants next. Raises OptionError before anything is written if there is no such round, the options leave
+    nothing to do, or the decision cannot be carried out.
     """
     if prompt is not None:
         check_prompt(prompt)
@@ -37,7 +46,10 @@ async def create_fork(
     options = _fork_options(source["options"], state, number, given, resources)
     update: dict[str, Any] = {"run_id": run, "options": options, "stop_reason": None, "failure": None}
     node = "reflector" if prompt is not None or _is_reflected(snapshot) else "judge"
-    if prompt is not None:
+    if decision is not None:
+        # The reflector comes next, and writes down what the person said.
+        node, update = "person", update | await _decision_update(decision, state, prompt, resources)
+    elif prompt is not None:
         update |= {"current_prompt": prompt, "judge_reasoning": ""}
     elif node == "judge" and state["rounds"][-1]["score"] == 1.0:
         raise OptionError(
@@ -119,6 +131,16 @@ def _fork_options(source: Options, state: State, number: int, given: Input, reso
             f"{limit} images leave none after the {drawn} that are shared.", hint=f"Allow more than {drawn} images."
         )
     return options
+
+
+async def _decision_update(given: Decision, state: State, prompt: str | None, resources: Resources) -> dict[str, Any]:
+    if prompt is not None:
+        raise OptionError("A fork has a prompt or a decision.", hint="Give one of them.")
+    rounds, generator = state["rounds"], resources.generator.capabilities
+    decision = await check_decision(given, rounds, resources.images, generator)
+    if decision["action"] not in ("edit", "redraw"):
+        raise OptionError(f"A fork cannot begin with {decision['action']}.", hint="Use edit or redraw.")
+    return decision_update(decision, rounds, None, generator)
 
 
 async def _copy_history(saver: BaseCheckpointSaver[Any], point: RunnableConfig, run: str) -> None:

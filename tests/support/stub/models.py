@@ -97,13 +97,17 @@ def inpainted_picture(request: ImageRequest) -> bytes:
 
 
 def edited_picture(request: ImageRequest) -> bytes:
-    """The source with its upper half painted over as `flat_picture` would; without one, that alone."""
+    """The source with its mask or upper half painted over as `flat_picture` would; without one, that alone."""
     paint = Image.open(io.BytesIO(flat_picture(request)))
     if request.source is not None:
         with Image.open(io.BytesIO(request.source)) as source:
             below = source.convert("RGB").resize(paint.size)
         half = (0, 0, paint.width, paint.height // 2)
-        below.paste(paint.crop(half), half)
+        if request.mask is None:
+            below.paste(paint.crop(half), half)
+        else:
+            with Image.open(io.BytesIO(request.mask)) as mask:
+                below.paste(paint, mask=mask.convert("L").resize(paint.size))
         paint = below
     out = io.BytesIO()
     paint.save(out, "PNG")

@@ -66,7 +66,7 @@ Debug = Annotated[bool, typer.Option("--debug", envvar="GEMS_DEBUG", help="Show 
 def run_options(interface: Interface) -> Iterator[Parameter]:
     """Yield the parameters of a command for the options of runs."""
     for option in options_of(interface).values():
-        yield _negative_flag(option) if option.type is bool else _parameter(option)
+        yield _flag(option) if option.type is bool else _parameter(option)
 
 
 def _parameter(option: Option) -> Parameter:
@@ -87,10 +87,11 @@ def _parameter(option: Option) -> Parameter:
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=None, annotation=option.annotate(info))
 
 
-def _negative_flag(option: Option) -> Parameter:
-    """Return a flag without a value that sets the option to false."""
-    text = f"Do not {option.help[0].lower()}{option.help[1:]}"
-    info = typer.Option(option.flag, callback=lambda is_given: False if is_given else None, help=text)
+def _flag(option: Option) -> Parameter:
+    """Return a flag without a value that sets the option to true; to false if it starts with `--no-`."""
+    sets = not option.flag.startswith("--no-")
+    text = option.help if sets else f"Do not {option.help[0].lower()}{option.help[1:]}"
+    info = typer.Option(option.flag, callback=lambda is_given: sets if is_given else None, help=text)
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, info])
 
 
