@@ -58,7 +58,7 @@ class NodeContext:
     store: BaseStore | None = None
     """Lessons of other runs; None if memory is off."""
     source: str = ""
-    """Id of the image that the run edits; empty if there is none."""
+    """Id of the image that each round edits; empty if there is none."""
     usage: dict[str, Usage] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -76,7 +76,7 @@ class NodeContext:
             deadline_s=options["deadline_s"] if options else state.get("deadline_s"),
             write=write,
             store=store,
-            source=(options.get("source") if options else None) or "",
+            source=(options.get("source", "") if options and not options.get("mending") else ""),
         )
 
     @property

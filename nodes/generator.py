@@ -47,8 +47,8 @@ def image_url_update(image: str, context: Context) -> dict[str, str]:
 
 
 def count_images(rounds: Sequence[Round]) -> int:
-    """Count the images of the rounds."""
-    return sum(len(turn["candidates"]) for turn in rounds)
+    """Count the images that the rounds have drawn."""
+    return sum(len(turn["candidates"]) for turn in rounds if turn.get("action") != "given")
 
 
 def merge_overrides(first: DrawingSettings, second: DrawingSettings) -> DrawingSettings:
@@ -122,13 +122,18 @@ NO_CHANGE = Change()
 
 async def _load_change(state: State, work: NodeContext) -> Change:
     step, images = state.get("step"), work.context.images
+    within = await images.load(state["options"]["mask"]) if "mask" in state["options"] else None
+    size = image_size(state)
     if not step or not step["parent"]:
-        return Change(await images.load(work.source) if work.source else None)
+        if not work.source or within is None:
+            return Change(await images.load(work.source) if work.source else None)
+        source = await images.load(work.source)
+        return Change(*await asyncio.to_thread(fit_change, source, within, size), parent=(source, within))
     parent = await images.load(step["parent"])
-    mask = await images.load(step["mask"]) if "mask" in step else None
-    if mask is None and step["boxes"]:
-        mask = await asyncio.to_thread(lambda: make_mask(step["boxes"], open_image(parent).size))
-    source, fitting = await asyncio.to_thread(fit_change, parent, mask, image_size(state))
+    mask = await images.load(step["mask"]) if "mask" in step else within
+    if "mask" not in step and step["boxes"]:
+        mask = await asyncio.to_thread(lambda: make_mask(step["boxes"], open_image(parent).size, within))
+    source, fitting = await asyncio.to_thread(fit_change, parent, mask, size)
     # Editors read the instruction, and models that only draw in a mask the description.
     told = f"{state['instruction']}\nThe whole picture shows: {state['prompt']}"
     return Change(source, fitting, told, None if mask is None else (parent, mask))
@@ -145,6 +150,9 @@ async def generate(state: State, work: NodeContext) -> Update:
     completing = asyncio.ensure_future(complete_requirements(state, work) if is_asked else _nothing())
     update: Update = {}
     try:
+        if is_given(state):
+            await asyncio.wait((completing,))
+            return completing.result() | await _given_update(state, work) | {"timings": {"generator": 0.0}}
         results, _ = await asyncio.gather(_draw_all(requests, work, change.parent), asyncio.wait((completing,)))
         step = state.get("step") or REDRAW
         unaligned = all(isinstance(result, UnalignedEditError) for result in results)
@@ -159,6 +167,31 @@ async def generate(state: State, work: NodeContext) -> Update:
     timings = {"generator": round(time.perf_counter() - started, 4)}
     update |= {"drawn": drawn, "timings": timings} | image_url_update(drawn[0]["image"], work.context)
     return completing.result() | update
+
+
+def is_given(state: State) -> bool:
+    """Return whether this round's image is the user's own, which is mended."""
+    return bool(state["options"].get("mending")) and not state.get("rounds")
+
+
+async def _given_update(state: State, work: NodeContext) -> Update:
+    """Return the update with the user's image as the only candidate; nothing was drawn."""
+    options, generator = state["options"], work.context.generator.capabilities
+    if not generator.editing and options.get("repair", "never") != "never":
+        work.warn(f"{generator.model} cannot edit images, so what the image lacks is drawn anew.")
+    image = options["source"]
+    width, height = open_image(await work.context.images.load(image)).size
+    given: Candidate = {
+        "index": 0,
+        "image": image,
+        "seed": options["seed"],
+        "width": width,
+        "height": height,
+        "model": "",
+        "parameters": {},
+        "seconds": 0.0,
+    }
+    return {"drawn": [given]} | image_url_update(image, work.context)
 
 
 async def _draw_all(

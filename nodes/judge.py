@@ -23,7 +23,7 @@ from gems.nodes.checklist import (
 )
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import explain_limits
-from gems.nodes.generator import drop_failed
+from gems.nodes.generator import drop_failed, is_given
 from gems.nodes.lessons import recall_outcomes
 from gems.nodes.policy import (
     choose_step,
@@ -32,6 +32,7 @@ from gems.nodes.policy import (
     is_out_of_reach,
     may_mend,
     undecided_requirements,
+    wanted_step,
 )
 from gems.state import State, negative_prompt
 from gems.types import (
@@ -46,6 +47,7 @@ from gems.types import (
     answers_of,
     best_verdict,
     build_verdict,
+    find_image,
     unknown_answer,
 )
 
@@ -208,7 +210,12 @@ async def judge(state: State, work: NodeContext) -> Update:
     started = time.perf_counter()
     requirements, candidates = state["requirements"], state["drawn"]
 
+    earlier, parent = state.get("rounds") or [], (state.get("step") or REDRAW)["parent"]
+
     async def judge_candidate(image: str) -> Judgement:
+        if image == parent and (known := find_image(earlier, image)):
+            # The editor changed nothing, so nothing has to be looked at again.
+            return Judgement(known[0]["verdicts"][known[1]]["answers"])
         # Skills' verifiers look closer than the chat model, which answers the rest.
         return await judge_image(image, requirements, work, await ask_verifiers(image, state, work))
 
@@ -217,8 +224,7 @@ async def judge(state: State, work: NodeContext) -> Update:
     # Of a candidate that could not be judged while others could, nothing is known.
     unknown = Judgement([unknown_answer(requirement, "not judged") for requirement in requirements])
     judgements = [found or unknown for found in drop_failed(results, work)]
-    earlier, is_mended = state.get("rounds") or [], bool((state.get("step") or REDRAW)["parent"])
-    judgements, error = await _confirm_candidates(candidates, judgements, requirements, earlier, is_mended, work)
+    judgements, error = await _confirm_candidates(candidates, judgements, requirements, earlier, bool(parent), work)
     seconds = (state.get("timings") or {}) | {"judge": round(time.perf_counter() - started, 4)}
     turn = _build_round(state, work, candidates, judgements, seconds)
     rounds = [*(state.get("rounds") or []), turn]
@@ -262,7 +268,9 @@ async def _decision_update(
         reason = find_stop_reason(state["options"], rounds, work.total_usage(state), unchecked)
         if reason == "undecided":
             _warn_undecided(state["requirements"], rounds, work)
-        if reason is None:
+        if (wanted := wanted_step(state["options"], rounds, work.context.generator.capabilities)) is not None:
+            reason, update["step"] = None, wanted
+        elif reason is None:
             reason, update["step"] = await _choose_step(state, work, rounds)
         return update | {"stop_reason": reason}
     failure: Failure = {
@@ -348,7 +356,8 @@ def _build_round(
     best = best_verdict(verdicts)
     turn: Round = {
         "number": work.round,
-        "prompt": state["current_prompt"],
+        # Somebody's own image was not made from any other.
+        "prompt": state["prompt"] if is_given(state) else state["current_prompt"],
         "negative_prompt": negative_prompt(state),
         "candidates": candidates,
         "verdicts": verdicts,
@@ -363,7 +372,7 @@ def _build_round(
 def _record_step(turn: Round, state: State) -> None:
     """Record in a round how its images were made."""
     step = state.get("step")
-    turn["action"] = step["action"] if step else "draw"
+    turn["action"] = step["action"] if step else "given" if is_given(state) else "draw"
     if not step:
         return
     if "by" in step:
@@ -371,7 +380,7 @@ def _record_step(turn: Round, state: State) -> None:
     if step["parent"]:
         turn["parent"], turn["boxes"] = step["parent"], step["boxes"]
         turn["instruction"], turn["repaired"] = state["instruction"], step["requirements"]
-        if "mask" in step:
-            turn["mask"] = step["mask"]
+        if mask := step.get("mask") or state["options"].get("mask"):
+            turn["mask"] = mask
     elif "abandoned" in step:
         turn["abandoned"], turn["repaired"] = step["abandoned"], step["requirements"]

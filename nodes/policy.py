@@ -115,9 +115,9 @@ def _is_plateau(patience: int | None, scores: Sequence[float]) -> bool:
 
 
 def may_mend(options: Options, generator: GeneratorCapabilities) -> bool:
-    """Return whether an image may be mended: never one of the paper's loop, or in edits of the user's own image."""
+    """Return whether an image may be mended: never one of the paper's loop, or in edits of one image in each round."""
     wanted = options.get("repair", "never") != "never" and options["profile"] != "paper"
-    return wanted and "source" not in options and generator.editing
+    return wanted and ("source" not in options or options.get("mending", False)) and generator.editing
 
 
 def is_hopeless(
@@ -169,7 +169,7 @@ def choose_step(
     """
     if not may_mend(options, generator):
         return REDRAW
-    steps = _mending_steps(rounds, generator)
+    steps = _mending_steps(rounds, generator, is_bound="mask" in options)
     if not steps:
         return REDRAW
     kinds = {requirement["id"]: requirement["kind"] for requirement in requirements}
@@ -182,7 +182,7 @@ def choose_step(
         return chance.beta(better + improved, worse + failed)
 
     worths = [worth(step["action"], kinds[step["requirements"][0]]) for step in steps]
-    if options["repair"] == "auto":
+    if options["repair"] == "auto" and "mask" not in options:
         steps.append(REDRAW)
         worths.append(worth("redraw", unmet_kind(best_round(rounds))))
     return steps[max(range(len(steps)), key=worths.__getitem__)]
@@ -193,15 +193,29 @@ def _count_own(rounds: Sequence[Round], requirements: Sequence[Requirement]) -> 
     return add_counts(*map(count_outcomes, own))
 
 
-def _mending_steps(rounds: Sequence[Round], generator: GeneratorCapabilities) -> list[Step]:
-    """Return a step for each fault of the best image."""
+def _mending_steps(rounds: Sequence[Round], generator: GeneratorCapabilities, *, is_bound: bool = False) -> list[Step]:
+    """Return a step for each fault of the best image; if nothing else may be drawn, for what is unknown as well."""
     best = best_round(rounds)
     parent = best["verdicts"][best["best"]]["image"]
-    return [
-        _mending_step(answer, parent, rounds, generator)
-        for answer in answers_of(best).values()
-        if answer["answer"] == "no" and answer["source"] != "parent"
-    ]
+    unmet = [answer for answer in answers_of(best).values() if answer["answer"] != "yes"]
+    faults = [answer for answer in unmet if answer["answer"] == "no" and answer["source"] != "parent"]
+    if is_bound:
+        faults = faults or unmet
+    return [_mending_step(answer, parent, rounds, generator) for answer in faults]
+
+
+def wanted_step(options: Options, rounds: Sequence[Round], generator: GeneratorCapabilities) -> Step | None:
+    """Return what follows the image that a user wants changed in their own words; None after that, and else."""
+    instruction = options.get("instruction", "")
+    if not instruction or len(rounds) > 1 or options["max_rounds"] <= 1:
+        return None
+    if not may_mend(options, generator):
+        return REDRAW | {"instruction": instruction, "by": "person"}
+    parent = rounds[0]["verdicts"][0]["image"]
+    unmet = [answer["requirement"] for answer in answers_of(rounds[0]).values() if answer["answer"] == "no"]
+    action: Action = "inpaint" if "mask" in options and generator.inpainting else "edit"
+    step: Step = {"action": action, "parent": parent, "boxes": [], "requirements": unmet}
+    return step | {"instruction": instruction, "by": "person"}
 
 
 def _mending_step(fault: Answer, parent: str, rounds: Sequence[Round], generator: GeneratorCapabilities) -> Step:

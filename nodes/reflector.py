@@ -35,17 +35,21 @@ async def reflect(state: State, work: NodeContext) -> Update:
     if instruction:
         # Nobody has to think about what a person has said.
         text = f"A person wants: {instruction}"
-        prompt = "" if step["parent"] else f"{rounds[-1]['prompt'].rstrip().rstrip('.')}. {instruction}"
+        prompt = "" if step["parent"] else f"{_last_prompt(state).rstrip().rstrip('.')}. {instruction}"
     elif failed_questions(rounds[-1], requirements) or step["parent"]:
         found = await recall_lessons(state, work, rounds[-1]["number"] + 1)
         text, prompt, instruction = await _write_reflection(state, work, numbered(map(format_lesson, found)))
+        wanted = state["options"].get("instruction")
+        if instruction and wanted and step["parent"] == state["options"].get("source"):
+            # What was wanted first did not succeed.
+            instruction = f"{wanted} {instruction}"
     else:
         # No requirement is known to fail: generate another image with the same prompt.
         text, prompt = "The judge could not decide everything, so the same prompt is drawn again.", ""
     experience: Experience = {
         "round": rounds[-1]["number"],
         "text": shorten(text),
-        "next_prompt": prompt or rounds[-1]["prompt"],
+        "next_prompt": prompt or _last_prompt(state),
     }
     work.emit(Reflected(experience=experience))
     return {
@@ -54,6 +58,12 @@ async def reflect(state: State, work: NodeContext) -> Update:
         "instruction": instruction,
         "judge_reasoning": "",
     } | recalls_update(rounds[-1]["number"] + 1, found)
+
+
+def _last_prompt(state: State) -> str:
+    """Return the newest prompt; of somebody's own image there is only the one that the planner wrote."""
+    turn = state["rounds"][-1]
+    return state["current_prompt"] if turn.get("action") == "given" else turn["prompt"]
 
 
 async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tuple[str, str, str]:
@@ -169,7 +179,7 @@ def round_slots(state: State) -> dict[str, str]:
         experiences.append(f"Best so far: round {number} ({best['score']:.0%}) from: {best['prompt']}")
     return {
         "user_prompt": state["prompt"],
-        "drawn_prompt": turn["prompt"],
+        "drawn_prompt": _last_prompt(state),
         "passed": numbered(_questions_with(turn, requirements, "yes")),
         "failed": numbered(failed_questions(turn, requirements)),
         "thought": state.get("judge_reasoning") or "",

@@ -275,16 +275,20 @@ _SHARED = {
     "skills": "they shaped the shared rounds",
     "memory": "the shared rounds used lessons, or did not",
 }
-_OPENAI = {
+_ASK = {"ask": "nobody answers there between two rounds"}
+_OPENAI = _ASK | {
+    "repair": "`/v1/images/edits` is for images that are changed",
     "max_images": "`n`, `quality` and `candidates` limit it",
     "plateau": "`quality` decides how many rounds are worth it",
     "memory": "a client of OpenAI expects no memory to choose",
 }
-_TOOL = {
+_TOOL = _ASK | {
+    "repair": "models choose better among few arguments",
     "max_images": "`max_rounds` and `candidates` limit it, and models choose better among few arguments",
     "plateau": "models choose better among few arguments",
     "memory": "the owner of the server decides, not a model",
 }
+_OF_IMAGE = {"size": "the image has it", "profile": "the paper's method does not mend"}
 WITHOUT: dict[str, dict[str, str]] = {
     "gems fork": _SHARED,
     "POST /runs/ID/fork": _SHARED,
@@ -293,8 +297,12 @@ WITHOUT: dict[str, dict[str, str]] = {
     "POST /v1/chat/completions": _OPENAI,
     "generate_image": _TOOL,
     "edit_image": {**_TOOL, "profile": "the paper's method does not edit"},
-    "gems batch": {"memory": "`--learn` decides for all rows"},
+    "gems batch": _ASK | {"memory": "`--learn` decides for all rows"},
+    "gems repair": _OF_IMAGE,
+    "POST /repair": _OF_IMAGE,
+    "repair_image": _TOOL | _OF_IMAGE,
     "web page": {
+        "ask": "its buttons do the same at any time",
         "max_images": "whoever watches the page can cancel the run",
         "budget_usd": "whoever watches the page sees the cost and can cancel the run",
         "deadline_s": "whoever watches the page can cancel the run",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_ar
 from typing_extensions import TypedDict
 
 from gems.errors import EditingUnsupportedError, OptionError, PromptError, SizeError
-from gems.types import COMMON_SEEDS, SEEDS, GeneratorCapabilities, Options, Profile, RepairMode
+from gems.types import COMMON_SEEDS, MAX_INSTRUCTION, SEEDS, GeneratorCapabilities, Options, Profile, RepairMode
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -35,11 +36,14 @@ DEFAULT_ROUNDS: dict[Profile, int] = {"balanced": 8, "paper": 5}
 _PLATEAU: dict[Profile, int] = {"balanced": 7, "paper": 0}
 _SIZE = re.compile(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*")  # noqa: RUF001 - users type this character too
 
-Interface = Literal["run", "fork", "http", "openai", "generate_image", "edit_image", "web", "batch"]
+Interface = Literal[
+    "run", "repair", "fork", "http", "openai", "generate_image", "edit_image", "repair_image", "web", "batch"
+]
 """Interfaces with options of runs: commands, request bodies, MCP tools, the page's form, rows of a batch.
 
-Studio shows all options. `fork` is the command and the request body."""
-_FEW: tuple[Interface, ...] = ("openai", "generate_image", "edit_image", "web")
+Studio shows all options. `repair` and `fork` are the commands and the request bodies."""
+_FEWEST: tuple[Interface, ...] = ("openai", "generate_image", "edit_image", "repair_image")
+_FEW: tuple[Interface, ...] = (*_FEWEST, "web")
 """Interfaces with few options."""
 _SIDES = ("width", "height")
 """What other programs have in place of `size`."""
@@ -189,7 +193,7 @@ class RunOptions(TypedDict, total=False):
             default_text="that of the source or the generator",
             max_length=20,
             metavar="WxH",
-            without=("fork",),
+            without=("fork", "repair", "repair_image"),
         ),
     ]
     seed: Annotated[
@@ -206,7 +210,7 @@ class RunOptions(TypedDict, total=False):
         Option(
             "Strategy of the loop: balanced, or paper for the same calls as the paper.",
             default="balanced",
-            without=("fork", "edit_image"),
+            without=("fork", "edit_image", "repair", "repair_image"),
         ),
     ]
     skills: Annotated[
@@ -251,7 +255,7 @@ class RunOptions(TypedDict, total=False):
         Option(
             "Mend the best image instead of drawing anew: auto by what has worked, never, or always.",
             default="auto",
-            without=_FEW[:3],
+            without=_FEWEST,
         ),
     ]
     ask: Annotated[
@@ -268,7 +272,7 @@ class RunOptions(TypedDict, total=False):
             "Share lessons and experiences with other runs.",
             default=True,
             flag="--no-memory",
-            without=("fork", "batch", *_FEW[:3]),
+            without=("fork", "batch", *_FEWEST),
         ),
     ]
 
@@ -382,9 +386,13 @@ def resolve_options(given: Mapping[str, Any], context: Context) -> Options:
         "plateau": checked["plateau"] or None,
         "early_stop": early_stop,
     }
-    if source := given.get("source"):
-        check_editing(generator)
-        resolved["source"] = source
+    if not resolved["ask"]:
+        del resolved["ask"]
+    if given.get("source"):
+        # What is mended may be drawn anew, unless something of it has to be kept.
+        if not given.get("mending") or "mask" in given or checked["repair"] == "always":
+            check_editing(generator)
+        resolved |= {name: given[name] for name in ("source", "mending", "mask", "instruction") if given.get(name)}
     return cast("Options", resolved)
 
 
@@ -397,6 +405,15 @@ def check_editing(generator: GeneratorCapabilities) -> None:
         )
 
 
+def check_instruction(instruction: Any) -> str:
+    """Return what is to be changed in an image; OptionError if it is no text or longer than 2,000 characters."""
+    if not isinstance(instruction, str) or not is_unicode(instruction):
+        raise OptionError("The instruction is no valid text.", hint="Say in words what to change.")
+    if len(instruction) > MAX_INSTRUCTION:
+        raise OptionError(f"The instruction has more than {MAX_INSTRUCTION:,} characters.", hint="Shorten it.")
+    return instruction.strip()
+
+
 def editing_size(width: int, height: int, generator: GeneratorCapabilities) -> str | None:
     """Return the default size for editing an image: its own, or None if the generator does not support it."""
     try:
@@ -404,6 +421,42 @@ def editing_size(width: int, height: int, generator: GeneratorCapabilities) -> s
     except SizeError:
         return None
     return f"{width}x{height}"
+
+
+def nearest_size(width: int, height: int, generator: GeneratorCapabilities) -> tuple[int, int]:
+    """Return the size in pixels that the generator supports and that is most like the given one."""
+    width, height = max(width, 1), max(height, 1)
+    if generator.sizes is not None:
+        return min(generator.sizes, key=lambda other: _size_distance(other, (width, height)))
+    return _scale_into_limits(width, height, generator)
+
+
+def _scale_into_limits(width: int, height: int, generator: GeneratorCapabilities) -> tuple[int, int]:
+    """Scale a size into the limits, keeping its aspect ratio if possible, and round it."""
+    fewest, most_pixels = (
+        math.sqrt(limit / (width * height)) for limit in (generator.min_pixels, generator.max_pixels)
+    )
+    scale = min(1.0, generator.max_side / max(width, height), most_pixels)
+    scale = max(scale, generator.min_side / min(width, height), fewest)
+    step = generator.size_multiple
+    least, most = -(-generator.min_side // step), generator.max_side // step
+
+    def scaled(rounded: Callable[[float], int]) -> tuple[int, int]:
+        sides = (min(max(rounded(side * scale / step), least), most) * step for side in (width, height))
+        return next(sides), next(sides)
+
+    # Rounded to the nearest multiple, an image could have too few or too many pixels.
+    sizes = (scaled(rounded) for rounded in (round, math.ceil, math.floor))
+    fitting = (size for size in sizes if generator.min_pixels <= size[0] * size[1] <= generator.max_pixels)
+    # Very wide and very high images have none.
+    return next(fitting, generator.default_size)
+
+
+def _size_distance(one: tuple[int, int], other: tuple[int, int]) -> tuple[float, float]:
+    """Return the distance of two sizes: first by aspect ratio, then by area."""
+    shape = abs(math.log(one[0] / one[1]) - math.log(other[0] / other[1]))
+    area = abs(math.log(one[0] * one[1]) - math.log(other[0] * other[1]))
+    return round(shape, 3), area
 
 
 def check_prices(unknown: Sequence[str], usd_per_image: float | None) -> None:
@@ -462,6 +515,13 @@ class RunArguments(RunOptions, Target, total=False):
 
     source: bytes | Path | SourceImage | None
     """An image to edit: a PNG, JPEG, WebP, GIF, AVIF or HEIC file or its bytes."""
+    mask: bytes | Path | None
+    """Where the source may be changed: an image of its size that is white or transparent there; by default everywhere.
+    Outside of it, no pixel changes."""
+    mending: bool
+    """Whether the source is the first round, which is judged and mended, instead of being edited in each round."""
+    instruction: str | None
+    """What to change first in an image that is mended, in the user's own words, at most 2,000 characters."""
     new_id: str | None
     """The new run's id, for callers that must know it in advance. At most 100 letters, digits, `.`, `_` and
     `-`, and unused; by default built from the time and a random part."""

@@ -32,12 +32,15 @@ from gems.models.base import ImageGenerator
 from gems.nodes.person import decode_mask, read_decision, store_mask
 from gems.nodes.planner import parse_skill_names
 from gems.options import (
+    OPTIONS,
     RunArguments,
     Target,
     check_editing,
+    check_instruction,
     check_names,
     check_prompt,
     editing_size,
+    nearest_size,
     options_of,
     resolve_options,
 )
@@ -53,7 +56,7 @@ from gems.runs.memory_admin import MemoryAdmin, Rebuilt
 from gems.runs.output import check_target, load_saved_image
 from gems.runs.recovery import ledger_drawings, state_from_ledger
 from gems.runs.skill_testing import SkillWorkshop
-from gems.runs.source_images import SourceImage, read_source_image, store_source
+from gems.runs.source_images import SourceImage, read_mask_image, read_source_image, store_source
 from gems.runs.verification import Decomposition, Verification, decompose_prompt, verify_image
 from gems.settings import Settings, load_settings
 from gems.skills.models import Skill, SkillRegistry
@@ -157,22 +160,55 @@ class Gems:
         await self.resources.skills.refreshed()
         check_prompt(prompt)
         source = await self._source(arguments)
-        options = self._resolve_options(arguments, source)
+        mask = await self._mask(arguments, source)
+        options = self._resolve_options(arguments, source, mask)
         target = await self._target(arguments)
-        if source is not None:
-            await store_source(source, self.resources.images)
+        for image in (source, mask):
+            if image is not None:
+                await store_source(image, self.resources.images)
         run_id = _new_id(arguments.get("new_id"))
         async with self.resources.locks.hold(run_id):
             await self._check_unused(run_id)
             row = await self.resources.ledger.begin(
                 run_id, prompt, options, self.resources.models(), arguments.get("owner", "")
             )
-            if source is not None:
-                # Until now, deleting another run could have deleted it.
-                await store_source(source, self.resources.images)
+            for image in (source, mask):
+                if image is not None:
+                    # Until now, deleting another run could have deleted it.
+                    await store_source(image, self.resources.images)
             async with aclosing(self._executor.execute(row, as_input(row), target)) as events:
                 async for event in events:
                     yield event
+
+    async def repair(self, image: bytes | Path, prompt: str, **arguments: Unpack[RunArguments]) -> RunResult:
+        """Judge an image of the user, and mend what it lacks; an image that lacks nothing is returned as it is.
+
+        It is the first round, which is judged and not drawn. What follows is chosen as in any run: what fails is
+        mended in place where the generator edits, or a new image is drawn.
+
+        Args:
+            image: A PNG, JPEG, WebP, GIF, AVIF or HEIC file or its bytes, at most 50 MB and 64 million pixels.
+            prompt: What the image should show, 1 to 20,000 characters.
+            **arguments: See `RunArguments`, except `source`, `size` and `profile`. With a `mask`, no pixel outside of
+                it changes, so nothing is drawn anew. An `instruction` is followed first, even if nothing is lacking.
+
+        Raises:
+            RequestError: the image, the prompt or an option is invalid, or the generator cannot edit and must; nothing
+                was paid for.
+            GemsError: the image could not be judged.
+        """
+        return await wait_for_result(self.stream_repair(image, prompt, **arguments))
+
+    async def stream_repair(
+        self, image: bytes | Path, prompt: str, **arguments: Unpack[RunArguments]
+    ) -> AsyncGenerator[Event]:
+        """Do the same as `repair` and yield its events."""
+        known = {*options_of("repair"), *RunArguments.__annotations__.keys() - OPTIONS.keys() - {"source", "mending"}}
+        check_names((name for name, value in arguments.items() if value is not None), known)
+        arguments |= {"source": image, "mending": True}
+        async with aclosing(self.stream(prompt, **arguments)) as events:
+            async for event in events:
+                yield event
 
     async def estimate(self, prompt: str, **arguments: Unpack[RunArguments]) -> Estimate:
         """Estimate the calls, images and dollars of `run` with these arguments; nothing is asked or generated.
@@ -182,7 +218,8 @@ class Gems:
         """
         await self.resources.skills.refreshed()
         check_prompt(prompt)
-        options = self._resolve_options(arguments, await self._source(arguments))
+        source = await self._source(arguments)
+        options = self._resolve_options(arguments, source, await self._mask(arguments, source))
         rows = await self.resources.ledger.runs(_MOST_LISTED)
         return estimate_run(options, self.resources, rows, self.settings)
 
@@ -401,16 +438,40 @@ class Gems:
         given = arguments.get("source")
         if given is None:
             return None
-        check_editing(self.resources.generator.capabilities)
+        if not arguments.get("mending"):
+            check_editing(self.resources.generator.capabilities)
         return await asyncio.to_thread(read_source_image, given)
 
-    def _resolve_options(self, arguments: RunArguments, source: SourceImage | None) -> Options:
+    async def _mask(self, arguments: RunArguments, source: SourceImage | None) -> SourceImage | None:
+        """Return the mask in black and white; RequestError if it does not fit the source."""
+        given = arguments.get("mask")
+        if given is None:
+            return None
+        if source is None:
+            raise OptionError("A mask needs an image to edit.", hint="Pass the source image, too.")
+        return await asyncio.to_thread(read_mask_image, given, (source.width, source.height))
+
+    def _resolve_options(
+        self, arguments: RunArguments, source: SourceImage | None, mask: SourceImage | None = None
+    ) -> Options:
         """Check and complete the options."""
         check_names(arguments, RunArguments.__annotations__)
         given: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
+        generator, is_mended = self.resources.generator.capabilities, given.get("mending", False)
+        if is_mended and source is None:
+            raise OptionError("There is no image to mend.", hint="Pass the source image.")
+        if given.get("instruction") is not None:
+            given["instruction"] = check_instruction(given["instruction"])
+            if not is_mended:
+                raise OptionError("An instruction is for an image that is mended.", hint="Say it in the prompt.")
         if source is not None:
-            default_size = editing_size(source.width, source.height, self.resources.generator.capabilities)
-            given |= {"source": source.id, "size": given.get("size") or default_size}
+            size = editing_size(source.width, source.height, generator)
+            if size is None and (is_mended or mask is not None):
+                # Only what changes is drawn in that size.
+                size = "{}x{}".format(*nearest_size(source.width, source.height, generator))
+            given |= {"source": source.id, "size": given.get("size") or size}
+        if mask is not None:
+            given["mask"] = mask.id
         options = resolve_options(given, self.resources.context())
         if options["skills"] not in ("auto", "none"):
             parse_skill_names(options["skills"], self.resources.skills.current)

@@ -306,6 +306,7 @@ async def test_record_says_what_was_judged(house: House) -> None:
         "round": 1,
         "prompt": "a red cat",
         "final_prompt": "a red cat",
+        "trajectory": [{"number": 1, "action": "draw", "image": result.image_id, "score": 0.5}],
         "seed": 7,
         "model": "flat",
         "parameters": {"steps": 4, "seed_used": 7},

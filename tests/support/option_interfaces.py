@@ -21,6 +21,7 @@ from gems.settings import ServeSettings
 from gems.state import Input
 
 _ANY = cast("Any", None)
+_COMMANDS = ("run", "repair", "fork")
 
 
 async def shown_names(home: Path) -> dict[str, set[str]]:
@@ -28,6 +29,7 @@ async def shown_names(home: Path) -> dict[str, set[str]]:
     documents = _openapi(home)
     bodies = {
         "POST /runs": "RunBody",
+        "POST /repair": "RepairBody",
         "POST /runs/ID/fork": "ForkRequest",
         "POST /v1/images/generations": "ImageBody",
         "POST /v1/images/edits": "EditBody",
@@ -54,17 +56,17 @@ def _openapi(home: Path) -> dict[str, Any]:
 
 
 def _commands() -> dict[str, set[str]]:
-    """The names that belong to the flags of `gems run` and `gems fork`."""
+    """The names that belong to the flags of the commands that begin runs."""
     flags = {option.flag: name for name, option in OPTIONS.items()}
     group: Any = typer.main.get_command(commands)
-    shown = {name: {flag for item in group.commands[name].params for flag in item.opts} for name in ("run", "fork")}
+    shown = {name: {flag for item in group.commands[name].params for flag in item.opts} for name in _COMMANDS}
     return {f"gems {name}": {flags[flag] for flag in found if flag in flags} for name, found in shown.items()}
 
 
 async def _tools() -> dict[str, set[str]]:
     server = create_server(Tools(manager=_ANY, access=_ANY, local=True))
     tools = {tool.name: set(tool.input_schema["properties"]) for tool in await server.list_tools()}
-    return {name: tools[name] for name in ("generate_image", "edit_image")}
+    return {name: tools[name] for name in ("generate_image", "edit_image", "repair_image")}
 
 
 def _page_fields() -> set[str]:

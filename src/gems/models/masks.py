@@ -25,10 +25,11 @@ _MAX_FEATHER = 12
 """... at most so many pixels."""
 
 
-def make_mask(boxes: Sequence[Sequence[int]], size: tuple[int, int]) -> bytes:
+def make_mask(boxes: Sequence[Sequence[int]], size: tuple[int, int], within: bytes | None = None) -> bytes:
     """Return a PNG of `size` (width and height in pixels) that is white in the boxes, each grown by a margin.
 
-    Boxes are x1, y1, x2, y2 in thousandths of width and height from the upper left corner.
+    Boxes are x1, y1, x2, y2 in thousandths of width and height from the upper left corner. Of another mask `within`
+    which they lie, all of it is returned if they lie outside.
     """
     width, height = size
     mask = Image.new("L", size, 0)
@@ -42,6 +43,10 @@ def make_mask(boxes: Sequence[Sequence[int]], size: tuple[int, int]) -> bytes:
             255,
             (left, top, min(width, ceil((x2 + right) * width / 1000)), min(height, ceil((y2 + down) * height / 1000))),
         )
+    if within is not None:
+        allowed = read_mask(within, size)
+        inside = ImageChops.darker(mask, allowed)
+        mask = inside if inside.getbbox() is not None else allowed
     return encode_png(mask)
 
 

@@ -16,6 +16,7 @@ from langgraph.types import Command, Interrupt, StateSnapshot
 from gems.errors import AnswerNeededError, GemsError, OptionError, RunDrainedError
 from gems.events import Event, Finished, Started, Warned, read_event
 from gems.graphs.loop import RECURSION_LIMIT
+from gems.nodes.generator import count_images
 from gems.nodes.lessons import UNREACHABLE, has_store_warning
 from gems.observability.logging import within_run
 from gems.observability.tracing import Span
@@ -191,7 +192,7 @@ class RunExecutor:
             "score": result.score,
             "stop_reason": result.stop_reason,
             "rounds": len(result.rounds),
-            "images": sum(len(turn["candidates"]) for turn in result.rounds),
+            "images": count_images(result.rounds),
             "image": result.image_id,
             "path": result.path,
             "calls": total_usage(result.usage, chat_only=True)["calls"],

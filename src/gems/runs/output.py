@@ -33,7 +33,8 @@ def with_provenance(png: bytes, result: RunResult) -> bytes:
     best = next(round_ for round_ in result.rounds if round_["number"] == result.best_round)
     candidate = best["candidates"][best["best"]]
     texts = PngInfo()
-    texts.add_itxt("parameters", infotext(best, candidate))
+    if best.get("action") != "given":
+        texts.add_itxt("parameters", infotext(best, candidate))
     texts.add_itxt("gems", json.dumps(_provenance_record(result, candidate), ensure_ascii=False))
     return _with_texts(png, texts)
 
@@ -82,7 +83,8 @@ def _provenance_record(result: RunResult, candidate: Candidate) -> dict[str, Any
         "round": result.best_round,
         "prompt": result.prompt,
         "final_prompt": result.final_prompt,
-        **({"source": result.options["source"]} if "source" in result.options else {}),
+        **{name: result.options[name] for name in ("source", "mask", "instruction") if name in result.options},
+        "trajectory": [_step_record(turn) for turn in result.rounds],
         "seed": candidate["seed"],
         "model": candidate["model"],
         "parameters": candidate["parameters"],
@@ -94,6 +96,13 @@ def _provenance_record(result: RunResult, candidate: Candidate) -> dict[str, Any
             for item in result.requirements
         ],
     }
+
+
+def _step_record(turn: Round) -> dict[str, Any]:
+    """Return where the images of a round came from."""
+    names = ("number", "action", "by", "parent", "boxes", "mask", "instruction", "repaired", "abandoned", "taken")
+    step = {name: turn[name] for name in names if name in turn}  # type: ignore[literal-required]
+    return step | {"image": turn["verdicts"][turn["best"]]["image"], "score": turn["score"]}
 
 
 def _format_value(value: Any) -> str:

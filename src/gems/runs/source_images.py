@@ -12,7 +12,8 @@ from PIL import Image
 
 from gems.errors import InvalidImageError, MissingExtraError, RequestError
 from gems.memory.images import ImageStore
-from gems.models.images import FORMATS, MAX_PIXELS, unpack_base64, verify_image
+from gems.models.images import FORMATS, MAX_PIXELS, encode_png, unpack_base64, verify_image
+from gems.models.masks import read_mask
 
 MAX_BYTES = 50_000_000
 """Maximum size of an image file."""
@@ -22,7 +23,7 @@ MAX_BASE64 = MAX_BYTES * 3 // 2
 
 @dataclass(frozen=True)
 class SourceImage:
-    """An image to edit: RGB or RGBA, upright, without metadata."""
+    """An image to edit: RGB or RGBA, upright, without metadata; or its mask."""
 
     png: bytes = field(repr=False)
     width: int
@@ -47,6 +48,16 @@ def read_source_image(given: bytes | Path | SourceImage) -> SourceImage:
     out = io.BytesIO()
     plain.save(out, "PNG")
     return SourceImage(out.getvalue(), *plain.size)
+
+
+def read_mask_image(given: bytes | Path, size: tuple[int, int]) -> SourceImage:
+    """Read a mask for an image of `size`, in black and white; RequestError if it cannot be used. Blocking."""
+    if not isinstance(given, bytes | Path):
+        raise RequestError("The mask is not an image.", hint="Pass a pathlib.Path, or the mask's bytes.")
+    data = _read_file(given) if isinstance(given, Path) else given
+    if len(data) > MAX_BYTES:
+        raise RequestError(f"The mask has more than {MAX_BYTES:,} bytes.", hint="Send a smaller image.")
+    return SourceImage(encode_png(read_mask(data, size)), *size)
 
 
 async def store_source(source: SourceImage, images: ImageStore) -> None:

@@ -14,7 +14,7 @@ from gems.apps.cli.errors import print_error, usage_error
 from gems.apps.cli.evals import evals
 from gems.apps.cli.keys import keys
 from gems.apps.cli.memory import memory
-from gems.apps.cli.run import fork, resume, run, verify
+from gems.apps.cli.run import fork, repair, resume, run, verify
 from gems.apps.cli.runs import delete, gc, report, runs, show
 from gems.apps.cli.serve import mcp, serve, web
 from gems.apps.cli.setup import setup
@@ -28,7 +28,7 @@ app = typer.Typer(
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    *(run, resume, runs, show, verify, report, fork, delete, gc),
+    *(run, repair, resume, runs, show, verify, report, fork, delete, gc),
     *(batch, web, serve, mcp, setup, doctor),
 ):
     app.command()(_command)

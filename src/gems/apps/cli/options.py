@@ -57,6 +57,10 @@ Chat = Annotated[
 ]
 Judge = Annotated[str | None, option("SPEC", "Chat model that judges. Default: the chat model.")]
 Out = Annotated[Path | None, path_option("PATH", "PNG file or folder for the image. Default: GEMS_HOME/outputs.")]
+Mask = Annotated[
+    Path | None,
+    path_option("FILE", "Image of the source's size, white or transparent where it may change. Nothing else changes."),
+]
 NoMetadata = Annotated[bool, flag("--no-metadata", "Do not write prompt and options into the PNG.")]
 Yes = Annotated[bool, flag("--yes", "Do not ask for confirmation.", "-y")]
 DryRun = Annotated[bool, flag("--dry-run", "Only report what would be deleted.")]

@@ -1,4 +1,4 @@
-"""Run, resume, fork, verify."""
+"""Run, repair, resume, fork, verify."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def run(
             help="PNG, JPEG, WebP, GIF, AVIF or HEIC image to edit; the prompt says what to change.",
         ),
     ] = None,
+    mask: options.Mask = None,
     given: RunOptions,
     models: options.Models,
     out: options.Out = None,
@@ -79,13 +80,51 @@ def run(
 
     text = _read_prompt(prompt)
     if estimate:
-        expected = runner.run(_estimate(models, text, {**given, "source": source}))
+        expected = runner.run(_estimate(models, text, {**given, "source": source, "mask": mask}))
         runner.show(expected, lambda found: typer.echo("\n".join(_format_estimate(found))))
         return MET
 
     async def start(gems: Gems) -> tuple[RunView, AsyncGenerator[Event]]:
-        events = gems.stream(text, **given, source=source, out=out, metadata=not no_metadata)
+        events = gems.stream(text, **given, source=source, mask=mask, out=out, metadata=not no_metadata)
         return RunView(text), events
+
+    return runner.execute(models, start)
+
+
+@_command("interrupted; resume with `gems resume RUN`", "bad usage or configuration, or invalid image or mask")
+def repair(
+    runner: Runner,
+    *,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="PNG, JPEG, WebP, GIF, AVIF or HEIC file.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the image should show; - reads it from stdin.")],
+    mask: options.Mask = None,
+    instruction: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What to change first, in your own words.")
+    ] = None,
+    given: RunOptions,
+    models: options.Models,
+    out: options.Out = None,
+    no_metadata: options.NoMetadata = False,
+) -> int:
+    """Check any image against a prompt, and mend what it lacks.
+
+    Your image is round 1: it is checked, not drawn. If it lacks nothing, nothing is drawn. Else its faults are
+    mended one after another, each in its place if the generator edits, and only what is better is built upon.
+    Without such a generator the image is drawn anew, unless --repair always or --mask forbid it.
+
+    \b
+    Examples:
+      gems repair poster.png "three red circles above a blue striped square"
+      gems repair photo.jpg "a cat on a red chair" --mask chair.png --generator openai:gpt-image-1
+      gems repair photo.jpg "a cat on a red chair" --instruction "paint the chair red" --ask
+    """
+    from gems.apps.run_view import RunView
+
+    text = _read_prompt(prompt)
+
+    async def start(gems: Gems) -> tuple[RunView, AsyncGenerator[Event]]:
+        own = {"mask": mask, "instruction": instruction, "out": out, "metadata": not no_metadata}
+        return RunView(text), gems.stream_repair(image, text, **given, **own)  # type: ignore[arg-type]
 
     return runner.execute(models, start)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import cast
@@ -17,7 +16,7 @@ from gems.apps.server.openai.errors import AnswerError
 from gems.apps.server.openai.schemas import RunFields
 from gems.errors import DeadlineReachedError, GemsError, OptionError
 from gems.events import Event, Finished, wait_for_result
-from gems.options import RANDOM_SEED, RunArguments, candidate_seed, given_options, parse_size
+from gems.options import RANDOM_SEED, RunArguments, candidate_seed, given_options, nearest_size, parse_size
 from gems.results import RunResult
 from gems.runs.source_images import SourceImage
 from gems.types import GeneratorCapabilities
@@ -36,40 +35,7 @@ def supported_size(size: str | None, generator: GeneratorCapabilities) -> str | 
         width, height = parse_size(size)
     except OptionError:
         raise AnswerError("Invalid size. Use auto or WIDTHxHEIGHT, e.g. 1024x1024.", param="size") from None
-    width, height = max(width, 1), max(height, 1)
-    if generator.sizes is not None:
-        width, height = min(generator.sizes, key=lambda other: _size_distance(other, (width, height)))
-    else:
-        width, height = _scale_into_limits(width, height, generator)
-    return f"{width}x{height}"
-
-
-def _scale_into_limits(width: int, height: int, generator: GeneratorCapabilities) -> tuple[int, int]:
-    """Scale a size into the limits, keeping its aspect ratio if possible, and round it."""
-    fewest, most_pixels = (
-        math.sqrt(limit / (width * height)) for limit in (generator.min_pixels, generator.max_pixels)
-    )
-    scale = min(1.0, generator.max_side / max(width, height), most_pixels)
-    scale = max(scale, generator.min_side / min(width, height), fewest)
-    step = generator.size_multiple
-    least, most = -(-generator.min_side // step), generator.max_side // step
-
-    def scaled(rounded: Callable[[float], int]) -> tuple[int, int]:
-        sides = (min(max(rounded(side * scale / step), least), most) * step for side in (width, height))
-        return next(sides), next(sides)
-
-    # Rounded to the nearest multiple, an image could have too few or too many pixels.
-    sizes = (scaled(rounded) for rounded in (round, math.ceil, math.floor))
-    fitting = (size for size in sizes if generator.min_pixels <= size[0] * size[1] <= generator.max_pixels)
-    # Very wide and very high images have none.
-    return next(fitting, generator.default_size)
-
-
-def _size_distance(one: tuple[int, int], other: tuple[int, int]) -> tuple[float, float]:
-    """Return the distance of two sizes: first by aspect ratio, then by area."""
-    shape = abs(math.log(one[0] / one[1]) - math.log(other[0] / other[1]))
-    area = abs(math.log(one[0] * one[1]) - math.log(other[0] * other[1]))
-    return round(shape, 3), area
+    return "{}x{}".format(*nearest_size(width, height, generator))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
