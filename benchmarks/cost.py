@@ -6,7 +6,10 @@ whole runs, with everything that belongs to a run of GEMS: checkpoints, ledger, 
 Each run has a home of its own. Opening it, which a program does once, is not part of a run, and neither is
 making the baseline's client.
 
-    python -m benchmarks.cost [--repeats 3] [--out benchmarks/results/cost.json]
+Then so many runs at a time as `AT_A_TIME` says, whose third image is the right one: those of GEMS in one process with
+one home and default limits, the baseline's each in a thread. Processor time is that of the client's whole process.
+
+    python -m benchmarks.cost [--repeats 3] [--at-a-time 1 16 64] [--out benchmarks/results/cost.json]
 """
 
 from __future__ import annotations
@@ -16,8 +19,11 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +34,11 @@ from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 
 BASELINE = "the paper's pattern"
+BALANCED = "balanced"
 NEEDED = (1, 3, 5)
+USUAL = 3
+"""Images that runs at a time need."""
+AT_A_TIME = (1, 16, 64)
 FIGURES = ("seconds", "drawings", "calls", "image_bytes", "tokens")
 
 
@@ -42,6 +52,16 @@ class Bound:
     most: float
 
 
+@dataclass(frozen=True)
+class LoadBound:
+    """The most of a figure with so many runs at a time, as a share of the baseline's or by itself."""
+
+    figure: str
+    most: float
+    is_share: bool = True
+
+
+LOAD_BOUNDS = (LoadBound("seconds", 0.75), LoadBound("calls", 0.3), LoadBound("cpu_ms_per_round", 60, is_share=False))
 BOUNDS = (
     Bound("balanced", 5, "seconds", 0.7),
     Bound("balanced, 2 candidates", 5, "seconds", 0.5),
@@ -56,36 +76,48 @@ Run = Callable[[str, str], Awaitable[float]]
 
 async def by_pattern(base: str, prompt: str) -> float:
     """The baseline."""
+    return await asyncio.to_thread(_by_pattern, base, prompt)
 
-    def run() -> float:
-        with paper_pattern.client(f"{base}/v1") as client:
-            began = time.perf_counter()
-            paper_pattern.run(client, prompt)
-            return time.perf_counter() - began
 
-    return await asyncio.to_thread(run)
+def _by_pattern(base: str, prompt: str) -> float:
+    with paper_pattern.client(f"{base}/v1") as client:
+        began = time.perf_counter()
+        paper_pattern.run(client, prompt)
+        return time.perf_counter() - began
 
 
 def by_gems(**options: Any) -> Run:
     """A run of GEMS with these options."""
 
     async def run(base: str, prompt: str) -> float:
-        with tempfile.TemporaryDirectory() as home:
-            settings = Settings(
-                home=Path(home),
-                chat=ChatSettings(model=f"openai:stub@{base}/v1", concurrency=10),
-                generator=GeneratorSettings(model=f"openai:stub@{base}/v1"),
-            )
-            async with Gems(settings) as gems:
-                began = time.perf_counter()
-                # The endpoint says which of the images that are drawn anew is right.
-                found = await gems.run(prompt, size="1024x1024", plateau=0, repair="never", **options)
-                seconds = time.perf_counter() - began
-        if found.stop_reason != "passed":
-            raise SystemExit(f"A run stopped as {found.stop_reason}: {found.warnings}")
-        return seconds
+        async with opened(base) as gems:
+            return await one(gems, prompt, **options)
 
     return run
+
+
+@asynccontextmanager
+async def opened(base: str) -> AsyncIterator[Gems]:
+    """GEMS with a new home and default limits."""
+    with tempfile.TemporaryDirectory() as home:
+        settings = Settings(
+            home=Path(home),
+            chat=ChatSettings(model=f"openai:stub@{base}/v1"),
+            generator=GeneratorSettings(model=f"openai:stub@{base}/v1"),
+        )
+        async with Gems(settings) as gems:
+            yield gems
+
+
+async def one(gems: Gems, prompt: str, **options: Any) -> float:
+    """A whole run; seconds it took."""
+    began = time.perf_counter()
+    # The endpoint says which of the images that are drawn anew is right.
+    found = await gems.run(prompt, size="1024x1024", plateau=0, repair="never", **options)
+    seconds = time.perf_counter() - began
+    if found.stop_reason != "passed":
+        raise SystemExit(f"A run stopped as {found.stop_reason}: {found.warnings}")
+    return seconds
 
 
 WAYS: dict[str, Run] = {
@@ -115,6 +147,37 @@ async def measured(base: str, repeats: int) -> dict[str, dict[int, dict[str, flo
     }
 
 
+async def at_a_time(base: str, runs: int, repeats: int) -> dict[str, dict[str, float]]:
+    """Medians of seconds per run, and means of the rest, with so many runs at a time."""
+    samples: dict[str, list[dict[str, float]]] = {BASELINE: [], BALANCED: []}
+    for turn in range(repeats):
+        prompts = [f"a picture that needs {USUAL} images #{turn}{number}" for number in range(runs)]
+        with ThreadPoolExecutor(runs) as pool:
+            by_threads = partial(asyncio.get_running_loop().run_in_executor, pool, _by_pattern, base)
+            samples[BASELINE].append(await _together(base, prompts, by_threads))
+        async with opened(base) as gems:
+            # The first run loads what all need, and asks whether the model sees.
+            await one(gems, "a picture that needs 1 images #warm")
+            samples[BALANCED].append(await _together(base, prompts, partial(one, gems)))
+    return {
+        way: {name: statistics.fmean(each[name] for each in found) for name in found[0]}
+        for way, found in samples.items()
+    }
+
+
+async def _together(base: str, prompts: list[str], run: Callable[[str], Awaitable[float]]) -> dict[str, float]:
+    """Begin a run of each prompt at once; their median of seconds, calls per run and processor time per round."""
+    counted(base)
+    before = time.process_time()
+    seconds = await asyncio.gather(*(run(prompt) for prompt in prompts))
+    cpu_s, counts = time.process_time() - before, counted(base)
+    return {
+        "seconds": statistics.median(seconds),
+        "calls": counts["calls"] / len(prompts),
+        "cpu_ms_per_round": cpu_s * 1000 / counts["drawings"],
+    }
+
+
 def held(found: dict[str, dict[int, dict[str, float]]]) -> list[dict[str, Any]]:
     """Each bound with what was measured."""
     checks = []
@@ -122,6 +185,29 @@ def held(found: dict[str, dict[int, dict[str, float]]]) -> list[dict[str, Any]]:
         share = found[bound.way][bound.needed][bound.figure] / found[BASELINE][bound.needed][bound.figure]
         checks.append({**bound.__dict__, "share": share, "is_met": share <= bound.most})
     return checks
+
+
+def held_at_a_time(found: dict[str, dict[str, dict[str, float]]]) -> list[dict[str, Any]]:
+    """Each bound with what was measured, by the number of runs at a time."""
+    checks = []
+    for runs, ways in found.items():
+        for bound in LOAD_BOUNDS:
+            value = ways[BALANCED][bound.figure] / (ways[BASELINE][bound.figure] if bound.is_share else 1)
+            checks.append({"runs": int(runs), **bound.__dict__, "value": value, "is_met": value <= bound.most})
+    return checks
+
+
+def show_at_a_time(found: dict[str, dict[str, dict[str, float]]], checks: list[dict[str, Any]]) -> None:
+    """Print the table."""
+    print(f"\n{'runs at a time':28}{'seconds':>10}{'calls':>8}{'CPU ms per round':>19}")
+    for runs, ways in found.items():
+        for way, row in ways.items():
+            print(f"{runs:4}{way:24}{row['seconds']:10.2f}{row['calls']:8.1f}{row['cpu_ms_per_round']:19.0f}")
+    for check in checks:
+        word, unit = "met" if check["is_met"] else "MISSED", " of the baseline" if check["is_share"] else ""
+        print(
+            f"{word:7}{check['runs']} at a time: {check['figure']} {check['value']:.3g}{unit}, at most {check['most']}"
+        )
 
 
 def show(found: dict[str, dict[int, dict[str, float]]], checks: list[dict[str, Any]]) -> None:
@@ -152,11 +238,20 @@ def show(found: dict[str, dict[int, dict[str, float]]], checks: list[dict[str, A
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--at-a-time", type=int, nargs="*", default=AT_A_TIME, metavar="RUNS")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     with serving() as address:
-        figures = asyncio.run(measured(address, arguments.repeats))
-    bounds = held(figures)
-    show(figures, bounds)
+        figures = asyncio.run(measured(address, arguments.repeats)) if arguments.repeats else {}
+        # A single run is repeated as often as any other.
+        loads = {
+            str(runs): asyncio.run(at_a_time(address, runs, 1 if runs > 1 else max(1, arguments.repeats)))
+            for runs in arguments.at_a_time
+        }
+    bounds, load_bounds = held(figures) if figures else [], held_at_a_time(loads)
+    if figures:
+        show(figures, bounds)
+    show_at_a_time(loads, load_bounds)
     if arguments.out:
-        write(arguments.out, "cost", {"repeats": arguments.repeats, "figures": figures, "bounds": bounds})
+        found = {"figures": figures, "bounds": bounds, "at_a_time": loads, "load_bounds": load_bounds}
+        write(arguments.out, "cost", {"repeats": arguments.repeats, **found})

@@ -366,10 +366,10 @@ def _limit_stream(response: Any, most: int, server: str) -> Any:
             received = values = 0
             async for part in stream:
                 received += len(part)
-                values += _count_values(part)
+                values += _count_values(part) if most == MAX_CHAT_BYTES else 0
                 if received > most:
                     raise UnreadableReplyError(f"{server} sent more than {most:,} bytes.")
-                if most == MAX_CHAT_BYTES and values > _MOST_VALUES:
+                if values > _MOST_VALUES:
                     raise UnreadableReplyError(f"{server} sent more than {_MOST_VALUES:,} values in one response.")
                 yield part
                 # What has already been received is read without a pause.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import io
 import re
 import struct
@@ -12,9 +11,11 @@ import warnings
 import zlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
+import pybase64
 from PIL import Image
 
 from gems.errors import InvalidImageError, MissingExtraError
@@ -94,12 +95,15 @@ def unpack_base64(text: str) -> bytes:
 
     It may have line breaks and blanks, quotes around it, a data URL's prefix, the alphabet of URLs, and no padding.
     """
+    with suppress(ValueError):
+        # Nearly all is plain, and each step below copies megabytes.
+        return pybase64.b64decode(text, validate=True)
     # Python's own way to write bytes and the line breaks of JSON that was escaped twice.
     text = text.strip().removeprefix("b'").strip("\"'`<> ").replace("\\n", "").replace("\\r", "").replace("\\/", "/")
     payload = text[found.end() :] if (found := _DATA_URL.match(text)) else text
     payload = unquote(payload) if "%" in payload else payload
     data = payload.encode("ascii").translate(_BASE64_ALPHABET, _BLANKS).rstrip(b"=")
-    return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
+    return pybase64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
 
 
 def encode_jpegs(picture: Image.Image, sides: Iterable[int]) -> dict[int, bytes]:
@@ -141,7 +145,8 @@ def shrink_image(data: bytes, times: int) -> bytes:
 
 def _encode_jpeg(picture: Image.Image, size: tuple[int, int]) -> bytes:
     if size != picture.size:
-        picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+        # Averages whole pixels first, which at half the size takes a tenth of the time.
+        picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=1.0)
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return out.getvalue()

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -148,6 +149,7 @@ def structured_mode(lacking: Iterable[str]) -> str:
     return next((mode for mode in ("json_schema", "json_mode") if mode not in lacking), "text")
 
 
+@cache
 def sends_limits(form: type[BaseModel] | None, limits_texts: bool) -> bool:
     """Return whether the schema that is sent for `form` limits the lengths of texts or lists."""
     if form is None:
@@ -156,12 +158,13 @@ def sends_limits(form: type[BaseModel] | None, limits_texts: bool) -> bool:
     return limited != response_format(form, "json_schema", limits=False)
 
 
+@cache
 def response_format(
     form: type[BaseModel], mode: str, *, limits: bool = True, limits_texts: bool = False
 ) -> dict[str, Any]:
     """Return the request field for replies of the schema `form`; `mode` is `json_schema` or `json_mode`.
 
-    The schema has `maxItems` with `limits`, and `maxLength` too with `limits_texts`.
+    The schema has `maxItems` with `limits`, and `maxLength` too with `limits_texts`. It is shared: do not change it.
     """
     if mode == "json_mode":
         return {"type": "json_object"}

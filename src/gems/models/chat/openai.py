@@ -9,8 +9,12 @@ from typing import Any
 
 import httpx
 import openai
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_openai.chat_models.base import BaseChatOpenAI
+
+_ROLES: dict[type, str] = {SystemMessage: "system", HumanMessage: "user"}
 
 
 class ReasoningChatOpenAI(BaseChatOpenAI):
@@ -19,6 +23,21 @@ class ReasoningChatOpenAI(BaseChatOpenAI):
     Servers send `reasoning_content` (SGLang, DeepSeek, Kimi) or `reasoning` (newer vLLM, OpenRouter);
     langchain-openai drops both.
     """
+
+    def _get_request_payload(
+        self, input_: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Send messages of texts and images as they are.
+
+        langchain-openai and the SDK compare each part of them with every kind of message that the API knows, which
+        takes longer than all else in a request.
+        """
+        messages = self._convert_input(input_).to_messages()
+        if not all(type(message) in _ROLES for message in messages):
+            return super()._get_request_payload(messages, stop=stop, **kwargs)
+        payload = super()._get_request_payload([], stop=stop, **kwargs)
+        sent = [{"role": _ROLES[type(message)], "content": message.content} for message in messages]
+        return payload | {"extra_body": {**(payload.get("extra_body") or {}), "messages": sent}}
 
     def _create_chat_result(
         self, response: dict[str, Any] | openai.BaseModel, generation_info: dict[str, Any] | None = None

@@ -272,7 +272,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             sent = {name: v for name, v in optional.items() if v is not None and name not in left_out}
             try:
                 asked = {"response_format": formats[0]} if formats[0] else {}
-                answer = await self._send(client, request, images, {**sent, **asked}, as_json=sends_json)
+                content = await self._send(client, request, images, {**sent, **asked}, as_json=sends_json)
             except openai.APIStatusError as error:
                 if error.status_code in _UNTELLING:
                     raise
@@ -295,7 +295,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
                 continue
             # Only now: the error could have been about something else.
             self._formats, self._sends_json = formats, sends_json
-            return self._read_image(request, sent, answer)
+            return await asyncio.to_thread(self._read_image, request, sent, content)
 
     async def _send(
         self,
@@ -305,8 +305,8 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         sent: Mapping[str, Any],
         *,
         as_json: bool,
-    ) -> Mapping[str, Any]:
-        """Send the request and return the JSON object of the response."""
+    ) -> bytes:
+        """Send the request and return the body of the response."""
         common: dict[str, Any] = {
             "model": self._model,
             "prompt": request.prompt,
@@ -317,18 +317,16 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         mask = fields.pop("mask", None)
         if not images:
             raw = await client.images.with_raw_response.generate(**common, extra_body=fields)
-            content = raw.content
-        elif as_json:
+            return raw.content
+        if as_json:
             body = {**fields, **common, "images": [_as_json(image) for image in images]}
-            content = await self._post_json(client, body | ({} if mask is None else {"mask": _as_json(mask)}))
-        else:
-            files = [(f"image-{number}.png", image, "image/png") for number, image in enumerate(images, 1)]
-            given: dict[str, Any] = {} if mask is None else {"mask": ("mask.png", mask, "image/png")}
-            # A list is sent as `image[]`, which some servers of a single image do not know.
-            source: Any = files if len(files) > 1 else files[0]
-            raw = await client.images.with_raw_response.edit(image=source, **given, **common, extra_body=fields)
-            content = raw.content
-        return self._parse_object(content)
+            return await self._post_json(client, body | ({} if mask is None else {"mask": _as_json(mask)}))
+        files = [(f"image-{number}.png", image, "image/png") for number, image in enumerate(images, 1)]
+        given: dict[str, Any] = {} if mask is None else {"mask": ("mask.png", mask, "image/png")}
+        # A list is sent as `image[]`, which some servers of a single image do not know.
+        source: Any = files if len(files) > 1 else files[0]
+        raw = await client.images.with_raw_response.edit(image=source, **given, **common, extra_body=fields)
+        return raw.content
 
     async def _post_json(self, client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> bytes:
         import openai  # noqa: PLC0415 - loaded by `_open`
@@ -346,7 +344,9 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             raise UnreadableReplyError(f"{self._endpoint} sent {what}.")
         return answer
 
-    def _read_image(self, request: ImageRequest, sent: Mapping[str, Any], answer: Mapping[str, Any]) -> RawImage:
+    def _read_image(self, request: ImageRequest, sent: Mapping[str, Any], content: bytes) -> RawImage:
+        """Return the image of a response, which may be long. Blocking."""
+        answer = self._parse_object(content)
         items = answer.get("data")
         item = items[0] if isinstance(items, list) and items and isinstance(items[0], dict) else {}
         encoded, url = (value if isinstance(value := item.get(name), str) else "" for name in ("b64_json", "url"))
