@@ -218,3 +218,14 @@ def test_home_may_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GEMS_HOME", "~/gems")
     assert load_settings().home == tmp_path / "gems"
+
+
+def test_the_key_of_a_detector_stays_with_its_server() -> None:
+    settings = Settings(detector="http:http://one/detect", detector_api_key=SecretStr(SECRET))
+    assert with_models(settings, detector="http:http://one/other").detector_api_key == SecretStr(SECRET)
+    assert with_models(settings, detector="http:http://two/detect").detector_api_key is None
+    assert with_models(settings, detector="blocks").detector == "blocks"
+    assert SECRET not in repr(settings) + settings.model_dump_json()
+    keyed = Settings(detector_api_key=SecretStr(SECRET))
+    assert keyed.detector == "off"
+    assert with_models(keyed, detector="http:http://one/detect").detector_api_key == SecretStr(SECRET)

@@ -64,9 +64,10 @@ class ConfigFileSource(DotEnvSettingsSource):
                 found[name] = {key: value for key, value in part.items() if key not in ("api_key", "extra_body")}
             elif not _part(self.current_state, name).get("api_key"):
                 found[name] = part | {"api_key": _find_or_warn(part.get("api_key"))}
-        if isinstance(named := found.get("embedder_api_key"), str):
-            own, used = (data.get("embedder") or "auto" for data in (found, found | self.current_state))
-            found["embedder_api_key"] = _find_or_warn(named) if server_of(own) == server_of(used) else None
+        for name, default in (("embedder", "auto"), ("detector", "off")):
+            if isinstance(named := found.get(f"{name}_api_key"), str):
+                own, used = (str(data.get(name) or default) for data in (found, found | self.current_state))
+                found[f"{name}_api_key"] = _find_or_warn(named) if server_of(own) == server_of(used) else None
         return found
 
     @staticmethod

@@ -23,7 +23,8 @@ from gems.memory.vision_record import VisionRecord
 from gems.memory.writer import ExperienceWriter, Outbox, open_outbox
 from gems.models.base import ImageGenerator
 from gems.models.chat.client import ChatClient
-from gems.models.factory import open_chat, open_generator, wrap_chat
+from gems.models.detectors.base import ObjectDetector
+from gems.models.factory import open_chat, open_detector, open_generator, wrap_chat
 from gems.models.images import EncodedImageCache
 from gems.observability.tracing import OFF, Tracing, check_installed
 from gems.settings import Settings
@@ -84,6 +85,7 @@ class Resources:
 
     chats: dict[Role, ChatClient]
     generator: ImageGenerator
+    detector: ObjectDetector | None = None
     images: ImageStore
     ledger: Ledger
     checkpointer: BaseCheckpointSaver[str]
@@ -103,6 +105,7 @@ class Resources:
         return Context(
             chats=self.chats,
             generator=self.generator,
+            detector=self.detector,
             images=self.images,
             encodings=self.encodings,
             ledger=self.ledger,
@@ -119,7 +122,8 @@ class Resources:
     def models(self) -> dict[str, str]:
         """Return the names of the models by role, and of the generator."""
         names: dict[str, str] = {role: client.name for role, client in self.chats.items()}
-        return names | {"generator": self.generator.capabilities.model}
+        seen_by = {"detector": self.detector.name} if self.detector is not None else {}
+        return names | {"generator": self.generator.capabilities.model} | seen_by
 
 
 @asynccontextmanager
@@ -128,12 +132,13 @@ async def open_resources(
     *,
     chat: BaseChatModel | None = None,
     generator: ImageGenerator | None = None,
+    detector: ObjectDetector | None = None,
     skills: SkillRegistry | None = None,
 ) -> AsyncIterator[Resources]:
     """Open everything that the settings describe; nothing is loaded and no endpoint is called.
 
-    `chat` is a chat model for all roles whose settings do not name a model; `generator`, which is not closed,
-    and `skills` replace those of the settings. Raises ConfigurationError or StorageError.
+    `chat` is a chat model for all roles whose settings do not name a model; `generator` and `detector`, which
+    are not closed, and `skills` replace those of the settings. Raises ConfigurationError or StorageError.
     """
     async with AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(settings))
@@ -143,10 +148,13 @@ async def open_resources(
         if generator is None:
             generator = open_generator(settings.generator)
             stack.push_async_callback(generator.aclose)
+        if detector is None and (detector := open_detector(settings)) is not None:
+            stack.push_async_callback(detector.aclose)
         stores = await stack.enter_async_context(open_stores(settings))
         yield Resources(
             chats=chats,
             generator=generator,
+            detector=detector,
             images=await asyncio.to_thread(_open_images, settings),
             ledger=stores.ledger,
             checkpointer=stores.checkpointer,

@@ -29,6 +29,7 @@ from gems.graphs.loop import GraphBuilder, build_graph
 from gems.memory.run_filter import ALL_RUNS, RunFilter
 from gems.memory.sqlite import reading, translate_storage_errors
 from gems.models.base import ImageGenerator
+from gems.models.detectors.base import ObjectDetector
 from gems.nodes.person import decode_mask, read_decision, store_mask
 from gems.nodes.planner import parse_skill_names
 from gems.options import (
@@ -77,6 +78,7 @@ class Gems:
         settings: Read from the environment and `.env` by default.
         chat: A LangChain chat model for all roles whose settings do not name a model.
         generator: An image generator to use instead of the settings'; it is not closed.
+        detector: An object detector to use instead of the settings'; it is not closed.
         skills: The skills that can be chosen, instead of those in folders; see `gems.skills.discovery`.
         graph: Builds another graph with the same state, input and output; the loop by default. Runs can only
             be resumed with the graph that they were started with.
@@ -91,12 +93,14 @@ class Gems:
         *,
         chat: BaseChatModel | None = None,
         generator: ImageGenerator | None = None,
+        detector: ObjectDetector | None = None,
         skills: Iterable[Skill] | None = None,
         graph: GraphBuilder = build_graph,
     ) -> None:
         self.settings = settings or load_settings()
         fixed = None if skills is None else SkillRegistry(skills)
-        self._opening = open_resources(self.settings, chat=chat, generator=generator, skills=fixed)
+        own = {"chat": chat, "generator": generator, "detector": detector}
+        self._opening = open_resources(self.settings, skills=fixed, **own)
         self._build = graph
         self._stack = AsyncExitStack()
         self._opened: Resources | None = None

@@ -238,6 +238,18 @@ class Settings(BaseSettings):
         None, description="Key of the embedder; OPENAI_API_KEY for OpenAI's own address."
     )
 
+    detector: str = Field(
+        "off",
+        description="Object detector: `off`, `blocks` (`blocks:0.1` errs in 10 %), `transformers:NAME_OR_DIR` or "
+        "`http:URL`.",
+    )
+    detector_api_key: SecretStr | None = Field(None, description="Key of the detector's server.")
+    detector_threshold: float | None = Field(
+        None, gt=0, le=1, description="Score from which an object counts as found; None: 0.3."
+    )
+    detector_timeout_s: float = Field(30.0, gt=0, description="Seconds for an answer of the detector's server.")
+    detector_device: str = Field("auto", description="Device of a detector in this process, as of the generator.")
+
     skills: str = Field("auto", description="Default skills of runs: `auto`, `none`, or names separated by commas.")
     skills_path: str = Field(
         "", description="Additional folders of skills, separated as in PATH; the last one has priority."
@@ -349,7 +361,12 @@ class Settings(BaseSettings):
     def identity(self) -> str:
         """Return a text that differs between different settings. Contains secrets: never show it."""
         chats = (self.chat, self.planner, self.judge, self.reflector, self.eval_judge)
-        keys = (*(part.api_key for part in (*chats, self.generator)), self.embedder_api_key, self.checkpoint)
+        keys = (
+            *(part.api_key for part in (*chats, self.generator)),
+            self.embedder_api_key,
+            self.detector_api_key,
+            self.checkpoint,
+        )
         shown = [key.get_secret_value() if key else None for key in keys]
         return repr((self.model_dump(exclude_unset=True), shown))
 
@@ -400,11 +417,16 @@ def with_models(
     judge: str | None = None,
     eval_judge: str | None = None,
     generator: str | None = None,
+    detector: str | None = None,
 ) -> Settings:
     """Return the settings with other models; a key for one server is not used for another."""
     named = {"chat": chat, "judge": judge, "eval_judge": eval_judge, "generator": generator}
     given = {name: spec for name, spec in named.items() if spec is not None}
-    changed = {name: _with_model(getattr(settings, name), spec) for name, spec in given.items()}
+    changed: dict[str, Any] = {name: _with_model(getattr(settings, name), spec) for name, spec in given.items()}
+    if detector is not None:
+        changed["detector"] = detector
+        if "detector" in settings.model_fields_set and server_of(settings.detector) != server_of(detector):
+            changed["detector_api_key"] = None
     return settings.model_copy(update=changed)
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from gems.memory.writer import ExperienceWriter
     from gems.models.base import ImageGenerator
     from gems.models.chat.client import ChatClient
+    from gems.models.detectors.base import ObjectDetector
     from gems.models.images import EncodedImageCache
     from gems.observability.tracing import Tracing
     from gems.skills.models import SkillRegistry
@@ -197,6 +198,7 @@ class Context:
     Attributes:
         chats: The chat model of each role.
         generator: The image generator.
+        detector: Finds objects, as a second look beside the judge; None for none.
         images: The image store.
         encodings: The last images as chat models were shown them.
         ledger: Paid results.
@@ -220,6 +222,7 @@ class Context:
     encodings: EncodedImageCache
     ledger: Ledger
     skills: SkillRegistry
+    detector: ObjectDetector | None = None
     vision: VisionRecord | None = None
     ranking: SkillRanking | None = None
     default_skills: str = "auto"

@@ -19,6 +19,7 @@ from gems.models.chat.vision import red_square
 from gems.types import GeneratorCapabilities
 from tests.support.comfyui_server import serving_comfyui
 from tests.support.comfyui_workflows import inpainting, save, text_to_image
+from tests.support.detectors import found, serving_detector
 from tests.support.postgres import PASSWORD
 from tests.support.receiver import Receiver, langsmith
 from tests.support.stub import Fault, StubServer
@@ -377,3 +378,18 @@ def test_only_the_judge_has_to_see() -> None:
     assert failed(checks) == {"chat model of judge: sees images"}
     assert "model with vision" in checks["chat model of judge: sees images"]["hint"]
     assert checks["chat model of judge: several images"]["status"] == "skipped"
+
+
+def test_a_detector() -> None:
+    assert checkup("--no-draw")[1]["detector"]["status"] == "skipped"
+    code, checks = checkup("--no-draw", "--detector", "blocks:0")
+    assert code == 0
+    assert "blocks looked at an image in" in checks["detector"]["detail"]
+    assert checks["detector"]["detail"].endswith("and found 1 object")
+    with serving_detector([found("red square", 0.9, 0, 0, 9, 9)]) as server:
+        assert checkup("--no-draw", "--detector", f"http:{server.url}")[1]["detector"]["status"] == "ok"
+    code, checks = checkup("--no-draw", "--detector", f"http:{server.url}")
+    assert failed(checks) == {"detector"}
+    assert "could not be reached" in checks["detector"]["detail"]
+    code, checks = checkup("--no-draw", GEMS_DETECTOR="nonsense:x")
+    assert (code, failed(checks)) == (1, {"detector"})

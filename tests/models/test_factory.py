@@ -14,10 +14,13 @@ from gems.models import factory
 from gems.models.base import ImageGenerator
 from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Question
-from gems.models.factory import open_chat, open_generator
-from gems.settings import ChatSettings, GeneratorSettings
+from gems.models.chat.vision import red_square
+from gems.models.detectors.base import DetectionRequest
+from gems.models.factory import open_chat, open_detector, open_generator
+from gems.settings import ChatSettings, GeneratorSettings, Settings
 from gems.types import ImageRequest
 from tests.support.a1111_server import serving_a1111
+from tests.support.detectors import serving_detector
 from tests.support.stub import StubServer
 from tests.support.stub.models import flat_picture
 
@@ -230,3 +233,20 @@ async def test_settings_of_a1111_are_sent() -> None:
     assert (sent["sampler_name"], sent["clip"]) == ("Euler", 2)
     assert sent["override_settings"]["sd_model_checkpoint"].startswith("dreamshaper_8")
     assert server.headers[-1]["authorization"].startswith("Basic ")
+
+
+async def test_settings_reach_the_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_detector(Settings()) is None
+    with serving_detector([]) as server:
+        settings = Settings(detector=f"http:{server.url}", detector_api_key=SecretStr(OWN_KEY), detector_threshold=0.5)
+        detector = open_detector(settings)
+        assert detector is not None
+        await detector.detect(DetectionRequest(image=red_square(), phrases=("cat",)))
+    assert server.headers[0]["authorization"] == f"Bearer {OWN_KEY}"
+    assert server.asked[0]["parameters"]["threshold"] == 0.25
+    opened = open_detector(Settings(detector="transformers:some/owl", detector_threshold=0.2))
+    assert opened is not None
+    assert (opened.name, opened.threshold) == ("transformers:owl", 0.2)
+    monkeypatch.setattr(factory, "find_spec", without("torch"))
+    with pytest.raises(MissingExtraError, match="detect"):
+        open_detector(Settings(detector="transformers:some/owl"))

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from gems.errors import ModelSpecError
-from gems.models.specs import ModelSpec, parse_chat_spec, parse_generator_spec
+from gems.models.specs import ModelSpec, parse_chat_spec, parse_detector_spec, parse_generator_spec
 
 
 @pytest.mark.parametrize(
@@ -148,3 +148,26 @@ def test_many_at_signs_take_no_time() -> None:
     started = time.process_time()
     assert parse_chat_spec("openai:" + "@" * 50_000).url is None
     assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("off", ModelSpec("off")),
+        ("blocks", ModelSpec("blocks")),
+        ("blocks:0.1", ModelSpec("blocks", "0.1")),
+        ("blocks:1", ModelSpec("blocks", "1")),
+        ("transformers:google/owlv2", ModelSpec("transformers", "google/owlv2")),
+        ("http:http://host:8000/detect/", ModelSpec("http", url="http://host:8000/detect")),
+    ],
+)
+def test_detectors(text: str, expected: ModelSpec) -> None:
+    assert parse_detector_spec(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "on", "blocks:", "blocks:2", "blocks:-0.1", "blocks:nan", "transformers:", "http:host", "openai:m"]
+)
+def test_detectors_that_are_none(text: str) -> None:
+    with pytest.raises(ModelSpecError, match=r"detector"):
+        parse_detector_spec(text)

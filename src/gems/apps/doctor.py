@@ -47,7 +47,8 @@ from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Picture, Question
 from gems.models.chat.schemas import MAX_QUESTIONS
 from gems.models.chat.vision import read_sight, red_square, vision_question
-from gems.models.factory import open_chat, open_generator
+from gems.models.detectors.base import DetectionRequest
+from gems.models.factory import open_chat, open_detector, open_generator
 from gems.models.generators.comfyui.generator import ComfyUIGenerator
 from gems.models.prices import DATE
 from gems.nodes.prompts import numbered, question
@@ -127,6 +128,7 @@ async def checkup(load: Callable[[], Settings], *, draw: bool) -> AsyncGenerator
             yield await _check("workflow", asyncio.to_thread(_check_workflow, settings.generator))
             yield await _check("workflow's nodes", _check_workflow_nodes(settings.generator))
         yield await check_generator(settings.generator, draw=draw)
+        yield await _check("detector", _check_detector(settings))
         yield await _check("server", asyncio.to_thread(_check_server, settings))
         yield await _check("traces", _check_collector(settings))
     yield await _check("langsmith", langsmith())
@@ -419,6 +421,21 @@ async def _check_generator(settings: GeneratorSettings, *, draw: bool) -> str:
         return f"{able.model} generated {image.width}x{image.height} pixels in {image.seconds:.1f} s{price}"
     finally:
         await generator.aclose()
+
+
+async def _check_detector(settings: Settings) -> str:
+    """Let the detector look for a square in a picture of one; what a model does not find there is no fault."""
+    detector = open_detector(settings)
+    if detector is None:
+        raise _Skipped("GEMS_DETECTOR is off")
+    try:
+        started = time.monotonic()
+        request = DetectionRequest(image=await asyncio.to_thread(red_square), phrases=("red square",))
+        found = await detector.detect(request)
+        took = f"{detector.name} looked at an image in {time.monotonic() - started:.1f} s"
+        return f"{took} and found {pluralize(len(found.objects), 'object')}"
+    finally:
+        await detector.aclose()
 
 
 def _is_installed(package: str) -> bool:

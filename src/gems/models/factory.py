@@ -15,13 +15,14 @@ from gems.errors import ConfigurationError, MissingExtraError
 from gems.models.base import ImageGenerator
 from gems.models.chat.capabilities import ChatLimits
 from gems.models.chat.client import ChatClient
+from gems.models.detectors.base import ObjectDetector
 from gems.models.generators.openai import OPENAI_URL, is_openai
 from gems.models.generators.remote import RemoteLimits
 from gems.models.http import MAX_CHAT_BYTES, make_client_options
 from gems.models.prices import ChatPrice, find_chat_price
-from gems.models.specs import ModelSpec, parse_chat_spec, parse_generator_spec
+from gems.models.specs import ModelSpec, parse_chat_spec, parse_detector_spec, parse_generator_spec
 from gems.observability.redaction import display_url, secrets_in
-from gems.settings import ChatSettings, GeneratorSettings
+from gems.settings import ChatSettings, GeneratorSettings, Settings
 
 _PER_MILLION = 1e-6
 
@@ -75,6 +76,29 @@ def open_generator(settings: GeneratorSettings) -> ImageGenerator:
     named = settings.model_dump(include={"quality", "background", "output_format", "input_fidelity"}, exclude_none=True)
     common["extra_body"] = {**settings.extra_body, **named}
     return _instantiate("generators.openai", "OpenAIImagesGenerator", spec.model, spec.url, **common)
+
+
+def open_detector(settings: Settings) -> ObjectDetector | None:
+    """Create the detector that `settings` name, without loading a model; raises `ConfigurationError`."""
+    spec = parse_detector_spec(settings.detector)
+    if spec.kind == "off":
+        return None
+    opened: ObjectDetector
+    if spec.kind == "blocks":
+        module = import_module("gems.models.blocks.detector")
+        opened = module.BlocksDetector(*([float(spec.model)] if spec.model else []))
+    elif spec.kind == "http":
+        key = settings.detector_api_key.get_secret_value() if settings.detector_api_key else None
+        module = import_module("gems.models.detectors.http")
+        limits = {"threshold": settings.detector_threshold, "timeout_s": settings.detector_timeout_s}
+        opened = module.HTTPDetector(spec.url, api_key=key, **limits)
+    else:
+        if any(find_spec(package) is None for package in ("torch", "transformers")):
+            raise MissingExtraError("Finding objects with transformers", "detect")
+        module = import_module("gems.models.detectors.transformers")
+        device, threshold = settings.detector_device, settings.detector_threshold
+        opened = module.TransformersDetector(spec.model, device=device, threshold=threshold)
+    return opened
 
 
 def _instantiate(module: str, name: str, *args: Any, **kwargs: Any) -> ImageGenerator:

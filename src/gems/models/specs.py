@@ -14,6 +14,7 @@ GENERATOR_FORMS = (
     "`blocks[:good|:poor]`, `diffusers:NAME_OR_DIR`, `openai:MODEL[@BASE_URL]`, `openai-chat:MODEL[@BASE_URL]`, "
     "`comfyui:WORKFLOW.json[@URL]`, `a1111:URL` or `http:URL`"
 )
+DETECTOR_FORMS = "`off`, `blocks[:ERROR_RATE]`, `transformers:NAME_OR_DIR` or `http:URL`"
 _URL_KINDS = ("http", "a1111")
 """Kinds whose spec is a URL."""
 _OPENAI_KINDS = ("openai", "openai-chat")
@@ -52,6 +53,16 @@ def parse_generator_spec(text: str) -> ModelSpec:
     builtin = ("blocks", "blocks:good", "blocks:poor")
     kinds = ("diffusers", *_OPENAI_KINDS, "comfyui", *_URL_KINDS)
     return _parse_spec(text, builtin, kinds, "generator", GENERATOR_FORMS)
+
+
+def parse_detector_spec(text: str) -> ModelSpec:
+    """Parse an object detector spec; raises `ModelSpecError`."""
+    spec = _parse_spec(text, ("off", "blocks"), ("blocks", "transformers", "http"), "detector", DETECTOR_FORMS)
+    if spec.kind == "blocks" and spec.model and not re.fullmatch(r"0?\.\d+|[01]", spec.model):
+        raise ModelSpecError(
+            f"Invalid error rate of the built-in detector: {spec.model!r}.", hint="Use 0 to 1, e.g. blocks:0.1."
+        )
+    return spec
 
 
 def _parse_spec(text: str, builtin: tuple[str, ...], kinds: tuple[str, ...], what: str, forms: str) -> ModelSpec:

@@ -131,14 +131,20 @@ def known_secrets(settings: Settings | None) -> tuple[str, ...]:
     if settings is not None:
         chats = (settings.chat, settings.planner, settings.judge, settings.reflector, settings.eval_judge)
         parts = (*chats, settings.generator)
-        given = (*(part.api_key for part in parts), settings.embedder_api_key, settings.checkpoint)
+        given = (
+            *(part.api_key for part in parts),
+            settings.embedder_api_key,
+            settings.detector_api_key,
+            settings.checkpoint,
+        )
         found += [each.get_secret_value() for each in given if isinstance(each, SecretStr)]
         for part in parts:
             found += secrets_in(part.extra_body)
         checkpoint = settings.checkpoint.get_secret_value() if settings.checkpoint else ""
         models = (part.model.partition(":")[2].rpartition("@http") for part in parts)
         addresses = (f"http{url}" if at else url for _, at, url in models)
-        for address in (*addresses, settings.otel, checkpoint):
+        detector = settings.detector.partition(":")[2]
+        for address in (*addresses, detector, settings.otel, checkpoint):
             # If it is not a URL, nothing is sent there; its use reports the error.
             with suppress(ValueError):
                 found += secrets_of_address(address)

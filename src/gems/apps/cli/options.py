@@ -113,12 +113,21 @@ class Models:
             "comfyui:WORKFLOW.json@URL, a1111:URL or http:URL. Default: from settings.",
         ),
     ] = None
+    detector: Annotated[
+        str | None,
+        option(
+            "SPEC",
+            "Object detector that counts and locates what the judge is asked about: off, blocks, "
+            "transformers:NAME_OR_DIR or http:URL. Default: from settings.",
+        ),
+    ] = None
 
     def settings(self) -> Settings:
         """Load the settings, with these models."""
         from gems.settings import load_settings, with_models
 
-        return with_models(load_settings(), chat=self.chat, judge=self.judge, generator=self.generator)
+        given = {"chat": self.chat, "judge": self.judge, "generator": self.generator, "detector": self.detector}
+        return with_models(load_settings(), **given)
 
 
 @dataclass(frozen=True, slots=True)

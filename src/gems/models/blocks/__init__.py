@@ -8,12 +8,14 @@ from importlib.resources import files
 from typing import Literal
 
 from gems.models.blocks.chat_model import BlocksChat
+from gems.models.blocks.detector import BlocksDetector
 from gems.models.blocks.generator import BlocksGenerator, Rendering, render
 from gems.models.blocks.judge import truth
 from gems.models.blocks.scene import Scene, Thing
 
 __all__ = [
     "BlocksChat",
+    "BlocksDetector",
     "BlocksGenerator",
     "BlocksPrompt",
     "Rendering",

@@ -1,4 +1,4 @@
-"""Errors of the built-in image model and editors, their rates, and the wordings that reduce them.
+"""Errors of the built-in image model, editors and detector, their rates, and the wordings that reduce them.
 
 Text-to-image models fail in known ways: later parts of a prompt get lost, counts above four are wrong,
 colours leak to neighbours, relations are swapped, details are ignored, text is misspelt. So does this one.
@@ -40,6 +40,9 @@ class EditorRates:
 EDITORS: Mapping[str, EditorRates] = {"good": EditorRates(0.60, 0.20), "poor": EditorRates(0.37, 0.31)}
 """The rates of both editors; those of `poor` are of 2,269 edits in a public log of an agent."""
 DEFAULT_EDITOR = "good"
+
+DETECTOR_ERROR = 0.05
+"""How often the built-in detector errs about a phrase in an image: it overlooks a thing, or sees one too many."""
 
 _FLAT_RATES = {"colour": 0.14, "size": 0.22, "texture": 0.24, "relation": 0.25, "background": 0.22}
 
