@@ -27,7 +27,7 @@ from gems.models.images import encode_jpegs
 from gems.models.masks import lock_outside
 from gems.observability.tracing import OFF, Span
 from gems.state import Context, State
-from gems.types import NO_USAGE, Candidate, GeneratedImage, ImageRequest, Profile, Role, Usage, merge_usage
+from gems.types import NO_USAGE, Candidate, GeneratedImage, ImageRequest, Origin, Profile, Role, Usage, merge_usage
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -59,6 +59,8 @@ class NodeContext:
     """Lessons of other runs; None if memory is off."""
     source: str = ""
     """Id of the image that each round edits; empty if there is none."""
+    origin: Origin = field(default_factory=Origin)
+    """How the images of the round come to be, for events."""
     usage: dict[str, Usage] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -260,7 +262,10 @@ class NodeContext:
                 self.warn(warning)
         await self._enter_drawing(candidate, fingerprint, request)
         path = self.context.link(candidate["image"]) or str(self.context.images.path(candidate["image"]))
-        self.emit(ImageDrawn(round=self.round, prompt=request.prompt, candidate=candidate, path=path))
+        drawn_event = ImageDrawn(
+            round=self.round, prompt=request.prompt, candidate=candidate, path=path, origin=self.origin
+        )
+        self.emit(drawn_event)
         return candidate
 
     def _as_shown(self, drawn: GeneratedImage) -> dict[int, bytes]:

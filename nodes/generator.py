@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from gems.errors import BudgetReachedError, GemsError, SkillError, UnalignedEditError
 from gems.models.images import open_image
@@ -23,6 +23,7 @@ from gems.types import (
     GeneratorCapabilities,
     ImageRequest,
     Options,
+    Origin,
     Round,
     total_usage,
 )
@@ -143,6 +144,7 @@ async def generate(state: State, work: NodeContext) -> Update:
     """Generate the round's candidates concurrently, each with its own seed."""
     started = time.perf_counter()
     change = await _load_change(state, work)
+    work.origin = describe_origin(state)
     requests = candidate_requests(state, work.round, change)[: affordable_images(state, work)]
     # Harnesses that check nothing have no requirements.
     is_asked = bool(state.get("requirements")) and not state.get("rounds") and work.profile != "paper"
@@ -159,6 +161,7 @@ async def generate(state: State, work: NodeContext) -> Update:
         if change.instruction and unaligned and step.get("by") != "person":
             work.warn(f"The best image could not be mended, so the next one is drawn anew: {results[0]}")
             update = {"step": REDRAW | {"abandoned": step["action"], "requirements": step["requirements"]}}
+            work.origin = describe_origin(cast("State", {**state, **update}))
             results = await _draw_all(candidate_requests(state, work.round)[: len(requests)], work)
     finally:
         completing.cancel()
@@ -192,6 +195,24 @@ async def _given_update(state: State, work: NodeContext) -> Update:
         "seconds": 0.0,
     }
     return {"drawn": [given]} | image_url_update(image, work.context)
+
+
+def describe_origin(state: State) -> Origin:
+    """Return how the images of this round come to be."""
+    step = state.get("step")
+    if step is None:
+        return {"action": "given" if is_given(state) else "draw"}
+    origin: Origin = {"action": step["action"]}
+    if "by" in step:
+        origin["by"] = step["by"]
+    if step["parent"]:
+        origin["parent"], origin["boxes"] = step["parent"], step["boxes"]
+        origin["instruction"], origin["repaired"] = state["instruction"], step["requirements"]
+        if mask := step.get("mask") or state["options"].get("mask"):
+            origin["mask"] = mask
+    elif "abandoned" in step:
+        origin["abandoned"], origin["repaired"] = step["abandoned"], step["requirements"]
+    return origin
 
 
 async def _draw_all(

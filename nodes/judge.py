@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
+from typing import Any, cast
 
 from langgraph.types import Overwrite
 
@@ -23,7 +24,7 @@ from gems.nodes.checklist import (
 )
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import explain_limits
-from gems.nodes.generator import drop_failed, is_given
+from gems.nodes.generator import describe_origin, drop_failed, is_given
 from gems.nodes.lessons import recall_outcomes
 from gems.nodes.policy import (
     choose_step,
@@ -48,6 +49,7 @@ from gems.types import (
     best_verdict,
     build_verdict,
     find_image,
+    origin_of,
     unknown_answer,
 )
 
@@ -246,6 +248,7 @@ async def _confirm_last_round(state: State, work: NodeContext) -> Update:
     judging = before["seconds"].get("judge", 0.0) + time.perf_counter() - started
     seconds = before["seconds"] | {"judge": round(judging, 4)}
     turn = _build_round(state, work, before["candidates"], judgements, seconds)
+    turn = cast("Round", {**turn, "prompt": before["prompt"], **origin_of(before)})
     rounds = [*earlier, turn]
     thought = judgements[turn["best"]].thought
     return {"rounds": Overwrite(rounds)} | await _decision_update(state, work, rounds, thought, error)
@@ -261,7 +264,8 @@ async def _decision_update(
     """
     turn = rounds[-1]
     _warn_out_of_reach(state, work, turn)
-    work.emit(Judged(round=turn["number"], verdicts=turn["verdicts"], best=turn["best"], score=turn["score"]))
+    judged = {name: turn[name] for name in ("verdicts", "best", "score")}
+    work.emit(Judged(round=turn["number"], origin=origin_of(turn), **judged))
     update: Update = {"judge_reasoning": thought[:_MAX_THOUGHT]}
     if error is None:
         unchecked = state.get("unchecked") or []
@@ -354,7 +358,7 @@ def _build_round(
         for candidate, judgement in zip(candidates, judgements, strict=True)
     ]
     best = best_verdict(verdicts)
-    turn: Round = {
+    turn: Any = {
         "number": work.round,
         # Somebody's own image was not made from any other.
         "prompt": state["prompt"] if is_given(state) else state["current_prompt"],
@@ -365,22 +369,4 @@ def _build_round(
         "score": verdicts[best]["score"],
         "seconds": seconds,
     }
-    _record_step(turn, state)
-    return turn
-
-
-def _record_step(turn: Round, state: State) -> None:
-    """Record in a round how its images were made."""
-    step = state.get("step")
-    turn["action"] = step["action"] if step else "given" if is_given(state) else "draw"
-    if not step:
-        return
-    if "by" in step:
-        turn["by"] = step["by"]
-    if step["parent"]:
-        turn["parent"], turn["boxes"] = step["parent"], step["boxes"]
-        turn["instruction"], turn["repaired"] = state["instruction"], step["requirements"]
-        if mask := step.get("mask") or state["options"].get("mask"):
-            turn["mask"] = mask
-    elif "abandoned" in step:
-        turn["abandoned"], turn["repaired"] = step["abandoned"], step["requirements"]
+    return cast("Round", turn | describe_origin(state))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from gems.errors import InternalError
 from gems.results import RunResult
-from gems.types import Candidate, Experience, Failure, Plan, Recall, Requirement, SkillUse, StopReason, Verdict
+from gems.types import Candidate, Experience, Failure, Origin, Plan, Recall, Requirement, SkillUse, StopReason, Verdict
 
 
 class _Event(BaseModel):
@@ -65,6 +65,7 @@ class ImageDrawn(_Event):
     round: int
     prompt: str
     candidate: Candidate
+    origin: Origin = Field(default_factory=Origin, description="How it came to be.")
     path: str = Field(description="The stored PNG; a link to it where a server shows images.")
 
 
@@ -76,6 +77,7 @@ class Judged(_Event):
     verdicts: list[Verdict]
     best: int = Field(description="Index of the best candidate.")
     score: float
+    origin: Origin = Field(default_factory=Origin, description="How the images came to be.")
 
 
 class LessonsRecalled(_Event):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal, NotRequired
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, cast
 
 from typing_extensions import TypedDict
 
@@ -123,7 +123,27 @@ class Step(TypedDict):
 REDRAW: Step = {"action": "redraw", "parent": "", "boxes": [], "requirements": []}
 
 
-class Round(TypedDict):
+class Origin(TypedDict, total=False):
+    """How the images of a round came to be; of rounds of earlier versions, which only drew, nothing is known."""
+
+    action: Action
+    parent: str
+    """Id of the image that was changed."""
+    boxes: list[list[int]]
+    """Places, as in `Answer`, outside which, with a margin, every pixel is the parent's; empty for a change of all."""
+    mask: str
+    """Id of the stored mask that was used in place of boxes, or within which they lie."""
+    instruction: str
+    """What the editor was told."""
+    repaired: list[str]
+    """Ids of the requirements that the change was for."""
+    abandoned: Action
+    """The change that was tried first, and could not be used."""
+    by: Literal["person"]
+    """Who decided what is drawn; missing for the policy."""
+
+
+class Round(Origin):
     """One round of the loop: its images and their verdicts."""
 
     number: int
@@ -140,24 +160,13 @@ class Round(TypedDict):
     """Score of the best candidate."""
     seconds: dict[str, float]
     """Wall time of the round's nodes, by node name."""
-    action: NotRequired[Action]
-    """Missing for rounds of earlier versions, which only drew."""
-    parent: NotRequired[str]
-    """Id of the image that was changed."""
-    boxes: NotRequired[list[list[int]]]
-    """Places, as in `Answer`, outside which, with a margin, every pixel is the parent's; empty for a change of all."""
-    instruction: NotRequired[str]
-    """What the editor was told."""
-    repaired: NotRequired[list[str]]
-    """Ids of the requirements that the change was for."""
-    abandoned: NotRequired[Action]
-    """The change that was tried first, and could not be used."""
-    mask: NotRequired[str]
-    """Id of the stored mask that was used in place of boxes, or within which they lie."""
-    by: NotRequired[Literal["person"]]
-    """Who decided what is drawn; missing for the policy."""
     taken: NotRequired[bool]
     """Whether a person took its image, or took it back (false); missing if nobody did either."""
+
+
+def origin_of(turn: Round) -> Origin:
+    """Return what a round records about how its images came to be."""
+    return cast("Origin", {name: value for name, value in turn.items() if name in Origin.__annotations__})
 
 
 class Decision(TypedDict, total=False):

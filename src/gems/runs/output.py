@@ -19,7 +19,7 @@ from gems.memory.images import ImageStore
 from gems.memory.sqlite import reading, storage_error
 from gems.results import RunResult, add_warning
 from gems.shared_file import write_atomically
-from gems.types import Candidate, Round
+from gems.types import Candidate, Round, origin_of
 
 _PNG_SIGNATURE_BYTES = 8
 # Length, type and checksum of a chunk.
@@ -99,10 +99,10 @@ def _provenance_record(result: RunResult, candidate: Candidate) -> dict[str, Any
 
 
 def _step_record(turn: Round) -> dict[str, Any]:
-    """Return where the images of a round came from."""
-    names = ("number", "action", "by", "parent", "boxes", "mask", "instruction", "repaired", "abandoned", "taken")
-    step = {name: turn[name] for name in names if name in turn}  # type: ignore[literal-required]
-    return step | {"image": turn["verdicts"][turn["best"]]["image"], "score": turn["score"]}
+    """Return where the best image of a round came from."""
+    step: dict[str, Any] = {"number": turn["number"], **origin_of(turn)}
+    taken = {"taken": turn["taken"]} if "taken" in turn else {}
+    return step | taken | {"image": turn["verdicts"][turn["best"]]["image"], "score": turn["score"]}
 
 
 def _format_value(value: Any) -> str:
