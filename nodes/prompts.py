@@ -21,6 +21,7 @@ from gems.models.chat.schemas import (
     ChecklistReply,
     DraftReply,
     ExperienceReply,
+    FollowUpReply,
     KeptReply,
     MendingReply,
     PromptReply,
@@ -170,6 +171,18 @@ _INSTRUCTIONS: dict[Task, str] = {
         'Answer with JSON only: {"requirements": [{"question": "...", "kind": "...", "parents": []}]}; where nothing '
         'is missing: {"requirements": []}.'
     ),
+    "follow": (
+        "A person talks with a program that draws pictures, which are numbered in the conversation. Say what the "
+        "person's newest message asks for. kind is new if it describes a picture of its own; change if a picture is "
+        "to stay as it is but for something; again if a picture is to be drawn anew, perhaps with something different. "
+        "picture is the number of the picture that is meant, without other words the newest, and 0 for a new one. "
+        "instruction says what to change, so that somebody understands it who sees the picture and has not read the "
+        "conversation. prompt describes the whole picture that is wanted now: all that was asked for and still holds, "
+        "nothing that was taken back, and nothing of your own. For new both are empty. Keep the person's language, "
+        "and text in quotation marks letter by letter.\n"
+        'Answer with JSON only: {"kind": "...", "picture": 1, "instruction": "...", "prompt": "..."}; for a picture of '
+        'its own: {"kind": "new", "picture": 0, "instruction": "", "prompt": ""}.'
+    ),
     "verify": ("Answer the question. Begin with Yes, No or Unknown, then one line that says what you see."),
     "checklist": (
         "Answer each of the numbered questions independently of the others. First give one line of evidence: what "
@@ -244,6 +257,7 @@ REPLIES: dict[Task, type[BaseModel] | None] = {
     "prepare": PromptReply,
     "decompose": RequirementsReply,
     "complete": RequirementsReply,
+    "follow": FollowUpReply,
     "verify": None,
     "checklist": ChecklistReply,
     "summarise": ExperienceReply,

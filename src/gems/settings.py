@@ -176,6 +176,11 @@ class ServeSettings(BaseModel):
     )
     max_body_mb: int = Field(25, ge=1, description="Largest body of a request in megabytes.")
     deadline_s: float = Field(90.0, gt=0, description="Seconds for an answer of the OpenAI API.")
+    chat_images: Literal["auto", "field", "text"] = Field(
+        "auto",
+        description="Where answers of chats have their image: `field`, beside the text as OpenRouter does; `text`, "
+        "small in the text; `auto`, beside it for clients that ask for it or are known to show it.",
+    )
     drain_s: float = Field(20.0, ge=0, description="Seconds that runs have to stop when the server stops.")
     web: bool = Field(
         True, description="The web page at `/web`, if the extra `web` is installed; it takes 2 s to load."

@@ -43,6 +43,7 @@ SLOTS = {
     "experiences": "Round 1: saying exactly helped.",
     "lessons": "",
     "experience": "Counting words come first.",
+    "conversation": "Person: three circles\nProgram (picture 1):",
     "new_prompt": "three red circles over a blue square",
     "fault": "Are there exactly three circles? - four of them (at [100, 120, 480, 300])",
     "material": "1. Are there exactly three circles?",

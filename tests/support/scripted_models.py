@@ -117,6 +117,7 @@ def script() -> dict[str, Any]:
         "distil": {"experience": "A lesson."},
         "decompose": requirements("Is there a cat?", "Is it red?"),
         "complete": {"requirements": []},
+        "follow": {"kind": "new", "picture": 0, "instruction": "", "prompt": ""},
         "checklist": failing(0),
         "verify": AS_LISTED,
         "reflect": another_prompt,

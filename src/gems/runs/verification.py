@@ -56,7 +56,7 @@ async def verify_image(image: bytes | Path, prompt: str, resources: Resources) -
     started = time.monotonic()
     check_prompt(prompt)
     held = _SingleImageStore(await asyncio.to_thread(read_png, image))
-    work = _open_work(resources, held)
+    work = open_work(resources, held)
     requirements, unchecked = await _list_requirements(prompt, work)
     judgement = await _judge_image(held.image, prompt, requirements, work)
     answers = [answer["answer"] for answer in judgement.answers]
@@ -74,16 +74,17 @@ async def verify_image(image: bytes | Path, prompt: str, resources: Resources) -
 async def decompose_prompt(prompt: str, resources: Resources) -> Decomposition:
     """List the requirements of a prompt; see `Gems.decompose`."""
     check_prompt(prompt)
-    work = _open_work(resources, resources.images)
+    work = open_work(resources)
     requirements, unchecked = await _list_requirements(prompt, work)
     return Decomposition(
         prompt=prompt, requirements=requirements, unchecked=unchecked, usage=work.usage, warnings=work.warnings
     )
 
 
-def _open_work(resources: Resources, images: ImageStore) -> NodeContext:
+def open_work(resources: Resources, images: ImageStore | None = None) -> NodeContext:
+    """Return a context for questions outside of runs, which no ledger records."""
     return NodeContext(
-        context=replace(resources.context(), images=images),
+        context=replace(resources.context(), images=images or resources.images),
         run_id="",
         round=1,
         profile="balanced",

@@ -18,6 +18,7 @@ from pydantic import PrivateAttr
 
 from gems.errors import InvalidImageError
 from gems.models.blocks import vocabulary as words
+from gems.models.blocks.conversation import read_follow_up
 from gems.models.blocks.detection import Detector
 from gems.models.blocks.judge import Judgement, judge_question
 from gems.models.blocks.prompt_spec import LIMITS, decompose_prompt, explain_limits, parse_numbered, parse_prompt
@@ -197,6 +198,7 @@ class BlocksChat(BaseChatModel):
             "prepare": _prepare,
             "decompose": _decompose,
             "complete": _complete,
+            "follow": _follow,
             "verify": self._verify,
             "checklist": self._checklist,
             "summarise": _reflect,
@@ -319,6 +321,11 @@ def _complete(request: ParsedRequest) -> _Answer:
     missing = [item.model_copy(update={"parents": []}) for item in missing]
     thought = f"{len(missing)} of my own questions about the prompt are not among those that were asked."
     return RequirementsReply(requirements=missing).model_dump_json(), thought
+
+
+def _follow(request: ParsedRequest) -> _Answer:
+    reply = read_follow_up(request.tag("conversation"), request.tag("user_prompt"))
+    return reply.model_dump_json(), f"By its words the message asks for: {reply.kind}."
 
 
 def _reflect(request: ParsedRequest) -> _Answer:

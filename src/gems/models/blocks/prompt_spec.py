@@ -283,13 +283,14 @@ def explain_limits(prompt: str) -> str:
     shown = [part if len(part) <= _LONGEST_PART else f"{part[:_LONGEST_PART]}..." for part in parts]
     more = f" and {len(shown) - _MOST_UNKNOWN} more" if len(shown) > _MOST_UNKNOWN else ""
     listed = ", ".join(map(quoted, shown[:_MOST_UNKNOWN]))
+    understood = ", ".join(describe_spec(spec)) or "nothing"
     return (
-        f"Out of reach of the built-in models: {listed}{more}. Understood: {', '.join(_describe(spec)) or 'nothing'}. "
+        f"Out of reach of the built-in models: {listed}{more}. Understood: {understood}. "
         f"What is out of reach stays unchecked, since {LIMITS}. Run `gems setup` to connect real models."
     )
 
 
-def _describe(spec: PromptSpec) -> Iterator[str]:
+def describe_spec(spec: PromptSpec) -> Iterator[str]:
     """Yield each group, relation and background that was understood."""
     for index, group in enumerate(spec.groups):
         name = phrase(spec, index)

@@ -17,7 +17,7 @@ from pydantic.json_schema import SkipJsonSchema
 from gems.models.chat.answers import read_verdict
 from gems.types import AnswerValue, RequirementKind, Role
 
-_PlannerTask = Literal["route", "enhance", "keep", "consult", "prepare", "decompose", "complete"]
+_PlannerTask = Literal["route", "enhance", "keep", "consult", "prepare", "decompose", "complete", "follow"]
 _JudgeTask = Literal["verify", "checklist"]
 _ReflectorTask = Literal["summarise", "refine", "reflect", "mend", "distil", "author"]
 Task = Literal[_PlannerTask, _JudgeTask, _ReflectorTask]
@@ -38,6 +38,7 @@ TASK_TAGS: dict[Task, tuple[str, ...]] = {
     "prepare": ("user_prompt", "lessons"),
     "decompose": ("user_prompt",),
     "complete": ("user_prompt", "questions"),
+    "follow": ("conversation", "user_prompt"),
     "verify": ("question",),
     "checklist": ("questions",),
     "summarise": _ROUND_TAGS,
@@ -50,7 +51,8 @@ TASK_TAGS: dict[Task, tuple[str, ...]] = {
 """Contents of the tags: `questions`, `passed` and `failed` are numbered lines `1. question`, failed ones
 followed by ` - evidence`; `skills` are `name: description` lines; `experiences` are `Round N: text` lines,
 numbered ones for `distil`; `skill` is a skill's body; `lessons` are numbered lines that begin with their
-record, `[held 5 of 6 times]` or `[not tried yet]`."""
+record, `[held 5 of 6 times]` or `[not tried yet]`; `conversation` are lines `Person: text`, whose pictures are
+numbered from 1: `Program (picture 1):`."""
 
 MAX_REQUIREMENTS = 60
 """Most requirements of a run."""
@@ -225,6 +227,31 @@ class KeptReply(_Reply):
     )
     prompt: Annotated[str, BeforeValidator(_coerce_text)] = Field(
         default="", description="The new prompt with what was lost put back; empty where nothing is lost."
+    )
+
+
+def _coerce_follow_up(value: Any) -> Any:
+    word = str(value).strip().lower()
+    return next((kind for kind in ("new", "change", "again") if word.startswith(kind)), value)
+
+
+def _coerce_picture(value: Any) -> int:
+    number = _coerce_number(value)
+    return number if isinstance(number, int) else 0
+
+
+class FollowUpReply(_Reply):
+    """Answer to `follow`."""
+
+    kind: Annotated[Literal["new", "change", "again"], BeforeValidator(_coerce_follow_up)]
+    picture: Annotated[int, BeforeValidator(_coerce_picture)] = Field(
+        default=0, description="The number of the picture that is meant; 0 for none."
+    )
+    instruction: Annotated[str, BeforeValidator(_coerce_text)] = Field(
+        default="", description="What to change in the picture; empty for new and again."
+    )
+    prompt: Annotated[str, BeforeValidator(_coerce_text)] = Field(
+        default="", description="The whole picture that is wanted now; empty for new."
     )
 
 

@@ -18,7 +18,7 @@ HELLO: list[Any] = [
     {"role": "assistant", "content": "![a blue dog](data:image/png;base64,AAAA)"},
     {"role": "user", "content": "a red [cat]"},
 ]
-_IMAGE = re.compile(r"!\[([^\]]*)\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)")
+_IMAGE = re.compile(r"!\[([^\]]*)\]\(data:image/jpeg;base64,([A-Za-z0-9+/=]+)\)")
 
 
 def test_the_answer_tells_the_run_and_ends_with_the_image(openai: OpenAI, house: House) -> None:
@@ -74,8 +74,6 @@ def test_text_may_come_in_parts(openai: OpenAI, house: House) -> None:
         "x" * 20_001,
         [{"type": "image_url", "image_url": {"url": "http://127.0.0.1:1/a.png"}}, {"type": "text", "text": "it"}],
         [{"type": "text", "text": "it"}, {"type": "image_url", "image_url": {"url": "http://127.0.0.1:1/a"}}],
-        [{"type": "text", "text": "it"}, {"type": "image_url", "image_url": {"url": "data:image/png,x"}}],
-        "### Task:\nGenerate a title.\n### Chat History:\n<chat_history>\nUSER: hi\n</chat_history>",
     ],
 )
 def test_what_cannot_be_drawn_is_refused(openai: OpenAI, house: House, content: Any) -> None:
@@ -85,7 +83,7 @@ def test_what_cannot_be_drawn_is_refused(openai: OpenAI, house: House, content: 
     assert house.chat.asked == []
 
 
-def test_earlier_messages_are_not_looked_at(openai: OpenAI, house: House) -> None:
+def test_earlier_addresses_are_not_fetched(openai: OpenAI, house: House) -> None:
     seen: Any = [{"type": "image_url", "image_url": {"url": "http://127.0.0.1:1/a.png"}}]
     messages: Any = [{"role": "user", "content": seen}, {"role": "user", "content": "a red cat"}]
     openai.chat.completions.create(model="gems", messages=messages)

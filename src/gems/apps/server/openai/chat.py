@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from fastapi import Depends, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -14,47 +16,24 @@ from gems.apps.run_view import RunView
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, service_of
 from gems.apps.server.openai import images, schemas
+from gems.apps.server.openai.conversation import ChatRequest, read_request
 from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, failure, new_router
-from gems.apps.server.openai.images import STREAM, encode_image, sse_event, stream_response
+from gems.apps.server.openai.images import STREAM, encode_image, shrink_image, sse_event, stream_response
 from gems.apps.server.openai.runs import StartedRuns, check_model, load_png, model_names, start_runs, watch_until_due
 from gems.events import Event, Finished, Judged, LessonsRecalled, Planned, RequirementsListed, Warned, wait_for_result
-from gems.options import MAX_PROMPT
 from gems.results import RunResult
 
 _ALT = 120
 """Longest alternative text of an image, in characters."""
 _PIECE = 32_768
 """Characters per delta; images are split, since some clients reject long lines."""
+_SIDE = 512
+"""Pixels of the longer side of an image in a text, which chat programs store and send again with every message."""
+_SHOWS_IMAGES = "x-openwebui-"
+"""Beginning of headers of a client that takes images beside the text."""
+_STOP: Literal["stop"] = "stop"
 _STARTED = schemas.now()
 _METHODS = {"/v1/images/generations": "POST", "/v1/images/edits": "POST", "/v1/chat/completions": "POST"}
-
-
-def prompt_of(messages: Sequence[schemas.Message]) -> str:
-    """Return the text of the last user message; raise AnswerError if it is missing or not text."""
-    last = next((message for message in reversed(messages) if message.role == "user"), None)
-    if last is None:
-        raise AnswerError("messages contains no user message.", param="messages")
-    text = _message_text(last).strip()
-    if not text:
-        raise AnswerError("The last user message has no text.", param="messages")
-    if len(text) > MAX_PROMPT:
-        raise AnswerError(f"The last user message has more than {MAX_PROMPT:,} characters.", param="messages")
-    if text.startswith("### Task:") and "<chat_history>" in text:
-        # Open WebUI asks the selected model to write titles and tags of conversations.
-        message = "This model only generates images; select another one for Open WebUI tasks."
-        raise AnswerError(message, param="messages")
-    return text
-
-
-def _message_text(message: schemas.Message) -> str:
-    if not isinstance(message.content, list):
-        return message.content or ""
-    for part in message.content:
-        if part.type != "text":
-            found = f"Unsupported content type: {part.type[:40]!r}."
-            hint = "Only text is allowed; URLs are not fetched. Edit images with /v1/images/edits."
-            raise AnswerError(f"{found} {hint}", param="messages")
-    return "\n".join(part.text or "" for part in message.content)
 
 
 chat_router = new_router()
@@ -64,42 +43,91 @@ chat_router = new_router()
 async def complete(
     body: schemas.ChatBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
 ) -> schemas.ChatAnswer | EventSourceResponse:
-    """Generate an image from the last user message; reply with progress, then the image as Markdown."""
+    """Generate or edit an image as the last user message asks; reply with progress, then the image."""
     service = service_of(request)
-    begun = await start_runs(service, caller, prompt_of(body.messages), body)
+    check_model(service, body.model)
+    asked = await read_request(service, caller, body.messages)
+    if asked.helper is not None:
+        return _answer_helper(service, asked.helper, body)
+    begun = await start_runs(service, caller, asked.prompt, body, source=asked.source)
+    form = ReplyForm(asked, _shows_images(service, body, request), str(request.base_url))
     if body.stream:
-        return stream_response(service, _stream_chunks(service, begun, body), begun)
+        return stream_response(service, _stream_chunks(service, begun, body, form), begun.run_ids)
     response.headers[RUN_HEADER] = begun.run_ids[0]
-    return await _complete_reply(service, begun)
+    return await _complete_reply(service, begun, form)
 
 
-async def _complete_reply(service: Service, begun: StartedRuns) -> schemas.ChatAnswer:
-    run, lines = RunView(), []
+@dataclass(frozen=True, slots=True)
+class ReplyForm:
+    """How a reply is written: to which request, whether its image stands beside the text, and this server's address."""
+
+    asked: ChatRequest
+    shows_images: bool
+    base_url: str
+
+    @property
+    def beginning(self) -> str:
+        """What is said before anything is drawn."""
+        return f"Warning: {self.asked.warning}\n\n" if self.asked.warning else ""
+
+
+def _shows_images(service: Service, body: schemas.ChatBody, request: Request) -> bool:
+    """Return whether the client takes images beside the text."""
+    wanted = service.settings.serve.chat_images
+    if wanted != "auto":
+        return wanted == "field"
+    return "image" in (body.modalities or ()) or any(name.startswith(_SHOWS_IMAGES) for name in request.headers)
+
+
+def _answer_helper(service: Service, text: str, body: schemas.ChatBody) -> schemas.ChatAnswer | EventSourceResponse:
+    """Return the answer to a request of a chat program for itself."""
+    model = check_model(service, body.model)
+    if not body.stream:
+        choice = schemas.Choice(message=schemas.ChatMessage(content=text))
+        return schemas.ChatAnswer(
+            id=_new_completion_id(), model=model, choices=[choice], usage=schemas.chat_usage(None)
+        )
+
+    async def events() -> AsyncGenerator[ServerSentEvent]:
+        frame = schemas.ChatChunk(id=_new_completion_id(), created=schemas.now(), model=model, choices=[])
+        for delta, finish in ((schemas.Delta(role="assistant", content=text), None), (schemas.Delta(), _STOP)):
+            choice = schemas.ChunkChoice(delta=delta, finish_reason=finish)
+            yield sse_event(frame.model_copy(update={"choices": [choice]}))
+        if body.stream_options is not None and body.stream_options.include_usage:
+            yield sse_event(frame.model_copy(update={"usage": schemas.chat_usage(None)}))
+        yield sse_event("[DONE]")
+
+    return stream_response(service, events(), ())
+
+
+async def _complete_reply(service: Service, begun: StartedRuns, form: ReplyForm) -> schemas.ChatAnswer:
+    run, lines = RunView(), [form.beginning]
 
     async def collect(event: Event) -> None:
         run.take(event)
         lines.append(progress_line(event, run))
 
     result = await wait_for_result(watch_until_due(service, begun, begun.run_ids[0]), collect)
-    text = "".join(lines) + await _final_text(service, result)
+    text, images = await _final_reply(service, result, form)
+    message = schemas.ChatMessage(content="".join(lines) + text, images=images or None)
     return schemas.ChatAnswer(
         id=_new_completion_id(),
         model=begun.model,
-        choices=[schemas.Choice(message=schemas.ChatMessage(content=text))],
-        usage=schemas.chat_usage(result),
+        choices=[schemas.Choice(message=message)],
+        usage=schemas.chat_usage(result, form.asked.usage),
     )
 
 
 async def _stream_chunks(
-    service: Service, begun: StartedRuns, body: schemas.ChatBody
+    service: Service, begun: StartedRuns, body: schemas.ChatBody, form: ReplyForm
 ) -> AsyncGenerator[ServerSentEvent]:
     frame = schemas.ChatChunk(id=_new_completion_id(), created=schemas.now(), model=begun.model, choices=[])
 
     def chunk(delta: schemas.Delta, *, is_last: bool = False) -> ServerSentEvent:
-        choice = schemas.ChunkChoice(delta=delta, finish_reason="stop" if is_last else None)
+        choice = schemas.ChunkChoice(delta=delta, finish_reason=_STOP if is_last else None)
         return sse_event(frame.model_copy(update={"choices": [choice]}))
 
-    yield chunk(schemas.Delta(role="assistant", content=""))
+    yield chunk(schemas.Delta(role="assistant", content=form.beginning))
     run = RunView()
     async with aclosing(watch_until_due(service, begun, begun.run_ids[0])) as events:
         async for event in events:
@@ -107,12 +135,16 @@ async def _stream_chunks(
             if line := progress_line(event, run):
                 yield chunk(schemas.Delta(content=line))
             elif isinstance(event, Finished):
-                text = await _final_text(service, event.result)
+                text, images = await _final_reply(service, event.result, form)
                 for start in range(0, len(text), _PIECE):
                     yield chunk(schemas.Delta(content=text[start : start + _PIECE]))
+                if images:
+                    yield chunk(schemas.Delta(images=images))
                 yield chunk(schemas.Delta(), is_last=True)
                 if body.stream_options is not None and body.stream_options.include_usage:
-                    yield sse_event(frame.model_copy(update={"usage": schemas.chat_usage(event.result)}))
+                    yield sse_event(
+                        frame.model_copy(update={"usage": schemas.chat_usage(event.result, form.asked.usage)})
+                    )
     yield sse_event("[DONE]")
 
 
@@ -137,15 +169,20 @@ def progress_line(event: Event, run: RunView) -> str:
     return f"{text}\n\n" if text else ""
 
 
-async def _final_text(service: Service, result: RunResult) -> str:
-    """Return the outcome of a run, and its image as Markdown."""
+async def _final_reply(service: Service, result: RunResult, form: ReplyForm) -> tuple[str, list[schemas.ReplyImage]]:
+    """Return the outcome of a run with the address of its image, and the image beside it or small in the text."""
     met = sum(item.answer == "yes" for item in result.requirements)
     reason = f" ({result.stop_reason})" if result.stop_reason else ""
     ending = f"Round {result.best_round} is best: {met} of {len(result.requirements)} met{reason}."
-    words = "".join(" " if letter in "[]()!\\`<>\r\n" else letter for letter in result.prompt)
-    alt = " ".join(words.split())[:_ALT]
-    image = await encode_image(await load_png(service, result))
-    return f"{ending}\n\n![{alt}](data:image/png;base64,{image})"
+    # Later messages of the conversation find the image by its address.
+    link = f"[Full size]({form.base_url}images/{result.image_id}.png)"
+    png = await load_png(service, result)
+    if form.shows_images:
+        address = schemas.ImageAddress(url=f"data:image/png;base64,{await encode_image(png)}")
+        return f"{ending} {link}", [schemas.ReplyImage(image_url=address)]
+    words = "".join(" " if letter in "[]()!\\`<>\r\n" else letter for letter in form.asked.prompt)
+    small = await asyncio.to_thread(shrink_image, png, _SIDE)
+    return f"{ending} {link}\n\n![{' '.join(words.split())[:_ALT]}](data:image/jpeg;base64,{small})", []
 
 
 def _new_completion_id() -> str:

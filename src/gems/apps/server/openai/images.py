@@ -6,7 +6,7 @@ import asyncio
 import base64
 import io
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, cast
 
@@ -45,6 +45,7 @@ STREAM: dict[str, Any] = {
 PING_S = 15.0
 """Seconds between keep-alive comments, since proxies close idle connections."""
 _OPAQUE = 255
+_SMALL_QUALITY = 80
 
 
 async def encode_image(png: bytes, kind: schemas.Format = "png", quality: int | None = None) -> str:
@@ -61,6 +62,15 @@ def _encode_image(png: bytes, kind: schemas.Format, quality: int) -> str:
     if kind == "jpeg" or not picture.has_transparency_data:
         picture = flatten_image(picture)
     picture.save(out, kind.upper(), quality=quality)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def shrink_image(png: bytes, side: int) -> str:
+    """Return an image as a small JPEG in base64, its longer side at most `side` pixels. Blocking."""
+    picture = flatten_image(decode_image(png, "The store"))
+    picture.thumbnail((side, side))
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=_SMALL_QUALITY, optimize=True)
     return base64.b64encode(out.getvalue()).decode()
 
 
@@ -99,13 +109,13 @@ def sse_event(data: BaseModel | str, name: str | None = None) -> ServerSentEvent
 
 
 def stream_response(
-    service: Service, events: AsyncGenerator[ServerSentEvent], begun: StartedRuns
+    service: Service, events: AsyncGenerator[ServerSentEvent], run_ids: Sequence[str]
 ) -> EventSourceResponse:
     """Return a response that streams events, and an error as its last event."""
     response = event_stream(
         service,
         _with_error_event(events),
-        headers={RUN_HEADER: ",".join(begun.run_ids), "cache-control": "no-cache"},
+        headers={"cache-control": "no-cache"} | ({RUN_HEADER: ",".join(run_ids)} if run_ids else {}),
         ping=PING_S,
         ping_message_factory=lambda: ServerSentEvent(comment="keep-alive", sep="\n"),
     )
@@ -362,7 +372,7 @@ async def _run_images(
     _check_background(service, body)
     begun = await start_runs(service, caller, body.prompt, body, body.count, source)
     if body.stream:
-        return stream_response(service, _stream_image(service, begun, body), begun)
+        return stream_response(service, _stream_image(service, begun, body), begun.run_ids)
     response.headers[RUN_HEADER] = ",".join(begun.run_ids)
     results, kind = await wait_for_results(service, begun), body.output_format or "png"
     pngs = [await load_png(service, result) for result in results]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from gems.options import DEFAULT_ROUNDS, MAX_PROMPT, given_options, with_options
 from gems.results import RunResult
+from gems.types import Usage
 
 Quality = Literal["auto", "low", "medium", "high", "standard", "hd", "xhigh", "max"]
 ROUNDS: dict[Quality, int] = {"low": 1, "medium": 3}
@@ -90,15 +91,16 @@ class Part(BaseModel):
     type: str
     text: str | None = None
     image_url: dict[str, Any] | str | None = Field(
-        None, description="Not supported: images are neither fetched nor edited."
+        None, description="A data URL, or the address of an image of this server; others are not fetched."
     )
 
 
 class Message(BaseModel):
-    """A message of a conversation; only the last user message is used."""
+    """A message of a conversation. The last user message is the request, which may be about an earlier picture."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[Part] | None = None
+    images: list[Any] | None = Field(None, description="Images of an answer, as this server sends them.")
 
 
 class StreamOptions(BaseModel):
@@ -108,9 +110,12 @@ class StreamOptions(BaseModel):
 
 
 class ChatBody(RunFields):
-    """The body of `POST /v1/chat/completions`; the last user message is the prompt."""
+    """The body of `POST /v1/chat/completions`; the last user message is the request."""
 
     messages: list[Message] = Field(min_length=1)
+    modalities: list[str] | None = Field(
+        None, description="With `image`, the answer has its image in `images` and not in the text."
+    )
     n: Literal[1] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -200,11 +205,25 @@ class ChatUsage(BaseModel):
     total_tokens: int
 
 
+class ImageAddress(BaseModel):
+    """A data URL."""
+
+    url: str
+
+
+class ReplyImage(BaseModel):
+    """An image of a reply."""
+
+    type: Literal["image_url"] = "image_url"
+    image_url: ImageAddress
+
+
 class ChatMessage(BaseModel):
     """The reply."""
 
     role: Literal["assistant"] = "assistant"
     content: str
+    images: list[ReplyImage] | None = None
 
 
 class Choice(BaseModel):
@@ -232,6 +251,7 @@ class Delta(BaseModel):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    images: list[ReplyImage] | None = None
 
 
 class ChunkChoice(BaseModel):
@@ -270,9 +290,11 @@ def image_usage(results: Iterable[RunResult]) -> ImageUsage:
     )
 
 
-def chat_usage(result: RunResult) -> ChatUsage:
-    """Return the tokens of a run."""
-    given, made = tokens([result])
+def chat_usage(result: RunResult | None, *more: Mapping[str, Usage]) -> ChatUsage:
+    """Return the tokens of a run and of further questions."""
+    given, made = tokens([result] if result else [])
+    for share in (share for usage in more for share in usage.values()):
+        given, made = given + share["input_tokens"], made + share["output_tokens"]
     return ChatUsage(prompt_tokens=given, completion_tokens=made, total_tokens=given + made)
 
 
