@@ -38,6 +38,7 @@ REPLY: dict[Task, Any] = {
         ]
     },
     "complete": {"requirements": []},
+    "follow": {"kind": "change", "picture": 1, "instruction": "Make it green.", "prompt": "a green cat"},
     "checklist": {
         "answers": [
             {"number": 1, "evidence": "three circles at the top", "answer": "yes"},
