@@ -51,7 +51,9 @@ class ChatSettings(BaseModel):
         description='Further fields of the request body as JSON, e.g. `{"chat_template_kwargs": {}}`; for '
         '`langchain:`, arguments of LangChain\'s class, e.g. `{"num_ctx": 16384}`.',
     )
-    concurrency: int = Field(8, ge=1, description="Requests to this model at a time.")
+    concurrency: int = Field(
+        128, ge=1, description="Most requests to this model at a time; up to 8 at first, then as many as it takes."
+    )
     attempts: int = Field(
         4, ge=1, le=20, description="Attempts per request that a rate limit turned away; at most 3 of others."
     )
@@ -97,7 +99,11 @@ class GeneratorSettings(BaseModel):
     )
     api_key: SecretStr | None = Field(None, description="Key; OPENAI_API_KEY for OpenAI's own address.")
     timeout_s: float = Field(300.0, gt=0, description="Seconds for one image.")
-    concurrency: int = Field(4, ge=1, description="Requests to a remote generator at a time.")
+    concurrency: int = Field(
+        64,
+        ge=1,
+        description="Most requests to a remote generator at a time; up to 4 at first, then as many as it takes.",
+    )
     attempts: int = Field(4, ge=1, le=20, description="Attempts per image, if retrying can help.")
     first_wait_s: float = Field(0.5, ge=0, description="Seconds before the second try; doubles from there.")
     extra_body: dict[str, Any] = Field(

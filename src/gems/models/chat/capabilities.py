@@ -53,13 +53,14 @@ _SUSPICIONS = 3
 class ChatLimits:
     """Settings of a chat endpoint.
 
-    `timeout_s` is the longest silence: before the first part of a reply and between two parts of it, or of the whole
-    reply where it is not streamed. `attempts` counts requests that a rate limit turned away, and others up to three.
+    `concurrency` is the most requests at a time, if the endpoint turns out to take so many. `timeout_s` is the longest
+    silence: before the first part of a reply and between two parts of it, or of the whole reply where it is not
+    streamed. `attempts` counts requests that a rate limit turned away, and others up to three.
     `temperature` and `max_tokens` are None for the endpoint's default (a judge's temperature is 0 then), `image_side`
     (of a square, in pixels) for the default of the role. Prices are US dollars per token, None if unknown.
     """
 
-    concurrency: int = 8
+    concurrency: int = 128
     timeout_s: float = 180.0
     attempts: int = 4
     first_wait_s: float = 0.5

@@ -40,6 +40,8 @@ _MOST_CHARACTERS = 200_000
 """Of a streamed reply and its reasoning: some 50,000 tokens, which only a model that repeats itself writes."""
 _LONGEST = 20
 """Longest time of a streamed reply, in times of the longest silence: an hour by default."""
+_START = 8
+"""Requests at a time, before it is known how many the endpoint takes."""
 _REMEMBERED_IDS = 20
 _SAME_UNTIL = 2
 """The last attempt at which the judge's temperature is 0; a later repetition has to be able to differ."""
@@ -78,7 +80,7 @@ class ChatClient:
         self._extra_body = extra_body or {}
         self._secrets = secrets
         self._closing = closing
-        self._limiter = AdaptiveLimiter(self.limits.concurrency)
+        self._limiter = AdaptiveLimiter(self.limits.concurrency, _START, self.limits.timeout_s)
 
     @property
     def structured_output(self) -> str:
@@ -137,7 +139,7 @@ class ChatClient:
         sent = question.last_pictures(request.pictures)
         masked = masked_config([picture.image for picture in sent], self._secrets)
         config = _NO_STREAM | (masked or {})
-        async with self._limiter.slot():
+        async with self._limiter.slot(question.task):
             started = time.perf_counter()
             parts: list[BaseMessageChunk] = []
             try:

@@ -26,14 +26,19 @@ ClientT = TypeVar("ClientT")
 
 
 _MOST_UNREADABLE = 2
+_START = 4
+"""Requests at a time, before it is known how many the endpoint takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteLimits:
-    """Limits of a remote generator, per attempt and image, and defaults of its requests."""
+    """Limits of a remote generator, per attempt and image, and defaults of its requests.
+
+    `concurrency` is the most requests at a time, if the endpoint turns out to take so many.
+    """
 
     timeout_s: float = 180.0
-    concurrency: int = 4
+    concurrency: int = 64
     attempts: int = 4
     first_wait_s: float = 0.5
     steps: int | None = None
@@ -131,7 +136,8 @@ class RemoteGenerator(ABC, Generic[ClientT]):
 
     async def _attempt(self, request: ImageRequest) -> GeneratedImage:
         # One slot per attempt: a request waiting for its retry leaves its slot to others.
-        async with self._loop_state().limiter.slot():
+        kind = f"{request.width}x{request.height}, {request.steps} steps" + (", edited" if request.source else "")
+        async with self._loop_state().limiter.slot(kind):
             started = time.perf_counter()
             try:
                 async with asyncio.timeout(None if self._times_itself else self._limits.timeout_s):
@@ -186,7 +192,7 @@ class RemoteGenerator(ABC, Generic[ClientT]):
     def _loop_state(self) -> _LoopState[ClientT]:
         loop = asyncio.get_running_loop()
         if loop not in self._loops:
-            self._loops[loop] = _LoopState(AdaptiveLimiter(self._limits.concurrency))
+            self._loops[loop] = _LoopState(AdaptiveLimiter(self._limits.concurrency, _START, self._limits.timeout_s))
         return self._loops[loop]
 
     async def _client(self) -> ClientT:
