@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 _RUN_TABLES = ("answers", "drawings", "forks", "runs", "owners")
 _SOURCE_KEY = '"source": '
 """Key of the id of a source image in a run's options, as JSON."""
+_COUNTED = timedelta(days=2)
 LEDGER_VERSION = 1
 LEDGER_SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -38,6 +39,8 @@ CREATE TABLE IF NOT EXISTS answers (
 CREATE TABLE IF NOT EXISTS forks (run TEXT PRIMARY KEY, source TEXT NOT NULL, round INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS owners (run TEXT PRIMARY KEY, owner TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS runs_by_owner ON owners (owner);
+CREATE TABLE IF NOT EXISTS spent (owner TEXT NOT NULL, at TEXT NOT NULL, images INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS spent_by_owner ON spent (owner, at);
 """
 _SELECT_RUNS = (
     "SELECT runs.*, forks.source, forks.round, owners.owner FROM runs"
@@ -157,9 +160,20 @@ class Ledger:
         await self._write("INSERT INTO forks (run, source, round) VALUES (?,?,?)", (run, source, number))
 
     async def forget(self, run: str) -> None:
-        """Delete everything about a run; runs forked from it keep the reference."""
+        """Delete everything about a run; runs forked from it keep the reference.
+
+        Only how many images its owner generated when is kept for two days: it counts against their limit.
+        """
         if self._spare is not None:
             await self._spare.forget(run)
+        since = _format_time(datetime.now(UTC) - _COUNTED)
+        await self._write("DELETE FROM spent WHERE at < ?", (since,))
+        await self._write(
+            "INSERT INTO spent (owner, at, images) SELECT owners.owner, drawings.at, count(*)"
+            " FROM drawings JOIN owners ON owners.run = drawings.run"
+            " WHERE drawings.run=? AND drawings.at >= ? GROUP BY owners.owner, drawings.at",
+            (run, since),
+        )
         for table in _RUN_TABLES:
             await self._write(f"DELETE FROM {table} WHERE run=?", (run,))  # noqa: S608 - names of our own
 
@@ -182,11 +196,13 @@ class Ledger:
         return _image_ids(rows, edited)
 
     async def drawn_for(self, owner: str, since: datetime) -> int:
-        """Count the images generated for an owner's runs since a time."""
+        """Count the images generated for an owner since a time, at most two days ago, also for deleted runs."""
+        start = _format_time(since)
         (row,) = await self._all(
-            "SELECT count(*) AS number FROM drawings JOIN owners ON owners.run = drawings.run"
-            " WHERE owners.owner=? AND drawings.at >= ?",
-            (owner, since.astimezone(UTC).isoformat(timespec="milliseconds")),
+            "SELECT (SELECT count(*) FROM drawings JOIN owners ON owners.run = drawings.run"
+            " WHERE owners.owner=? AND drawings.at >= ?)"
+            " + (SELECT coalesce(sum(images), 0) FROM spent WHERE owner=? AND at >= ?) AS number",
+            (owner, start, owner, start),
         )
         return int(row["number"])
 
@@ -283,7 +299,11 @@ def _insert_sql(table: str, columns: int) -> str:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return _format_time(datetime.now(UTC))
+
+
+def _format_time(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def _to_json(value: Any) -> str:

@@ -15,8 +15,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gems._version import __version__
-from gems.apps.server import body_limit, checks, health, images, langserve, runs
-from gems.apps.server.auth import error_details, open_keys, status_of
+from gems.apps.server import body_limit, checks, gate, health, images, langserve, runs
+from gems.apps.server.auth import open_keys
+from gems.apps.server.connections import guarded_protocol
 from gems.apps.server.dependencies import ANSWERS_S, Service, is_loopback, open_service
 from gems.apps.server.openai import chat as openai
 from gems.apps.server.openai.errors import RUN_HEADER
@@ -39,7 +40,9 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
             yield
 
     app = FastAPI(title="GEMS", version=__version__, lifespan=lifespan)
+    # From the inner to the outer one.
     app.add_middleware(body_limit.BodyLimit, most=settings.serve.max_body_mb * 1_000_000)
+    app.add_middleware(gate.KeyGate)
     if settings.serve.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -48,6 +51,7 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
             allow_headers=["authorization", "content-type", "api-key", "last-event-id"],
             expose_headers=[RUN_HEADER],
         )
+    app.add_middleware(gate.SecurityHeaders)
     app.add_exception_handler(GemsError, _gems_error_response)
     app.add_exception_handler(RequestValidationError, _validation_error_response)
     for part in (health.router, images.router, runs.router, runs.events_router, checks.router, openai.router):
@@ -60,7 +64,7 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
 
 async def _gems_error_response(_request: Request, error: Any) -> Response:
     """Return an error as JSON, in the format of the CLI."""
-    return AsciiJSON({"error": error_details(error)}, status_of(error))
+    return gate.error_response(error)
 
 
 async def _validation_error_response(_request: Request, error: Any) -> Response:
@@ -85,7 +89,13 @@ async def serve(settings: Settings, ready: Callable[[str], None], gems: Gems | N
 async def serve_app(app: ASGIApp, listener: socket.socket, service: Service, ready: Callable[[str], None]) -> None:
     """Handle requests until the process is stopped, then drain the runs of the open service."""
     config = uvicorn.Config(
-        app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=ANSWERS_S, server_header=False
+        app,
+        http=guarded_protocol(),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=ANSWERS_S,
+        server_header=False,
     )
     host = service.settings.serve.host.strip("[]")
     address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"

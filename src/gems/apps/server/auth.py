@@ -7,11 +7,13 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,12 +29,16 @@ from gems.errors import (
     StorageError,
 )
 from gems.memory.run_filter import RunFilter
+from gems.options import DEFAULT_ROUNDS, MAX_ROUNDS
+from gems.service import Gems
 from gems.settings import Settings
 from gems.shared_file import changing, write_atomically
 from gems.types import RunRow
 
 _PREFIX = "gems-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_LOCK_WAIT_S = 30.0
+_LOCK_POLL_S = 0.02
 _RUN_ID = re.compile(r"[\w.:-]{1,200}")
 
 
@@ -212,8 +218,8 @@ class Access:
         key = caller.key
         if key is None:
             return
-        rows = await self._manager.gems.runs(wanted=RunFilter(owner=key.name, status="running"))
-        working = [row for row in rows if self._manager.is_working(row["run_id"])]
+        # In whichever process they are.
+        working = await self._manager.gems.runs(wanted=RunFilter(owner=key.name, status="running"))
         if len(working) + runs > key.runs_at_a_time:
             raise TooManyRunsError(
                 f"{len(working)} runs are in progress; the limit for this key is {key.runs_at_a_time}."
@@ -221,18 +227,42 @@ class Access:
         if key.images_per_day is not None:
             since = datetime.now(UTC) - timedelta(days=1)
             drawn = await self._manager.gems.resources.ledger.drawn_for(key.name, since)
-            if drawn + images > key.images_per_day:
+            reserved = sum([await images_left(self._manager.gems, row) for row in working])
+            if drawn + reserved + images > key.images_per_day:
+                also = f", and {reserved} are reserved for runs in progress" if reserved else ""
                 raise TooManyRunsError(
-                    f"{drawn} images were generated with this key in 24 hours; this run may add {images}. "
+                    f"{drawn} images were generated with this key in 24 hours{also}; this run may add {images}. "
                     f"The limit is {key.images_per_day}.",
                     hint="Request fewer rounds, or wait.",
                 )
 
     @asynccontextmanager
     async def beginning(self, caller: Caller, images: int, runs: int = 1) -> AsyncIterator[None]:
-        """Check as `admit` does, under a lock until the run has started, so that requests cannot race."""
-        async with self._beginning.setdefault(caller.owner, asyncio.Lock()):
+        """Check as `admit` does, under a lock until the run has started, so that requests cannot race.
+
+        The lock holds for all servers that share the stores of runs.
+        """
+        if caller.key is None:
+            yield
+            return
+        async with self._beginning.setdefault(caller.owner, asyncio.Lock()), self._alone(caller.owner):
             await self.admit(caller, images, runs)
+            yield
+
+    @asynccontextmanager
+    async def _alone(self, owner: str) -> AsyncIterator[None]:
+        """Hold the lock of an owner's limits, waiting for other servers that start a run for them."""
+        # No id of a run begins with a dot.
+        name, deadline = f".key-{owner}", time.monotonic() + _LOCK_WAIT_S
+        async with AsyncExitStack() as stack:
+            while True:
+                try:
+                    await stack.enter_async_context(self._manager.gems.resources.locks.hold(name))
+                    break
+                except RunBusyError:
+                    if time.monotonic() > deadline:
+                        raise
+                await asyncio.sleep(_LOCK_POLL_S)
             yield
 
     async def row(self, caller: Caller, run_id: str) -> RunRow:
@@ -246,6 +276,21 @@ class Access:
     async def may_see_image(self, caller: Caller, image: str) -> bool:
         """Return whether an image belongs to a run of the caller."""
         return caller.key is None or await self._manager.gems.resources.ledger.owns_image(caller.owner, image)
+
+
+def max_images(options: Mapping[str, Any]) -> int:
+    """Return the maximum number of images of a run."""
+    rounds = options.get("max_rounds")
+    usual = DEFAULT_ROUNDS.get(options.get("profile") or "balanced", MAX_ROUNDS)
+    images = (usual if rounds is None else rounds) * (options.get("candidates") or 1)
+    most = options.get("max_images")
+    return images if most is None else min(images, most)
+
+
+async def images_left(gems: Gems, row: RunRow) -> int:
+    """Return how many images a run may still generate."""
+    drawn = await gems.resources.ledger.drawings(row["run_id"])
+    return max(0, max_images(row["options"]) - len(drawn))
 
 
 _STATUS: dict[type[GemsError], int] = {

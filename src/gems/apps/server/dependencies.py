@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 from fastapi import Request
@@ -99,9 +100,9 @@ def check_neighbour(request: HTTPConnection, settings: Settings) -> None:
     if not is_local(request):
         raise UnknownKeyError("This server has no API keys and accepts requests from its own machine only.")
     host = request.headers.get("host", "")
-    # DNS rebinding: a name of another site may resolve to this machine; such names have a dot.
+    # DNS rebinding: any name, with or without a dot, may resolve to this machine. Without one it is no browser.
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
-    if "." in name and not is_loopback(name) and not _is_allowed_origin(request, settings):
+    if name and not is_loopback(name) and not _is_listed(name, settings) and not _is_allowed_origin(request, settings):
         raise _foreign_page()
     check_origin(request, settings)
 
@@ -113,6 +114,12 @@ def check_origin(request: HTTPConnection, settings: Settings) -> None:
         return
     if origin.partition("://")[2] != host:
         raise _foreign_page()
+
+
+def _is_listed(name: str, settings: Settings) -> bool:
+    """Return whether a host is the one that the server listens on, or that of a listed origin."""
+    listed = (urlsplit(origin).hostname for origin in settings.serve.cors_origins)
+    return name.lower() in (settings.serve.host.strip("[]").lower(), *listed)
 
 
 def _is_allowed_origin(request: HTTPConnection, settings: Settings) -> bool:

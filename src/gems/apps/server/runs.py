@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from gems.apps.run_manager import RunManager
-from gems.apps.server.auth import Caller, error_details
+from gems.apps.server.auth import Caller, error_details, images_left, max_images
 from gems.apps.server.dependencies import Service, caller_of, event_stream, service_of
 from gems.apps.server.schemas import (
     ForkRequest,
@@ -29,11 +29,9 @@ from gems.apps.server.schemas import (
 )
 from gems.errors import GemsError, InternalError, RequestError
 from gems.memory.run_filter import RunFilter
-from gems.options import DEFAULT_ROUNDS, MAX_ROUNDS, parse_datetime
+from gems.options import parse_datetime
 from gems.runs.cleanup import Deletion
 from gems.runs.source_images import decode_base64
-from gems.service import Gems
-from gems.types import RunRow
 
 # Reports contain text of users and models, so they may load nothing from outside.
 _REPORT_POLICY = (
@@ -86,21 +84,6 @@ async def fork_run(service: Service, caller: Caller, run_id: str, request: ForkR
     left = max(1, options["max_rounds"] - number) * options["candidates"]
     async with service.access.beginning(caller, left):
         return await service.manager.fork(run_id, number, prompt, **given)
-
-
-def max_images(options: Mapping[str, Any]) -> int:
-    """Return the maximum number of images of a run."""
-    rounds = options.get("max_rounds")
-    usual = DEFAULT_ROUNDS.get(options.get("profile") or "balanced", MAX_ROUNDS)
-    images = (usual if rounds is None else rounds) * (options.get("candidates") or 1)
-    most = options.get("max_images")
-    return images if most is None else min(images, most)
-
-
-async def images_left(gems: Gems, row: RunRow) -> int:
-    """Return how many images a run may still generate."""
-    drawn = await gems.resources.ledger.drawings(row["run_id"])
-    return max(0, max_images(row["options"]) - len(drawn))
 
 
 router = APIRouter(prefix="/runs", tags=["runs"])
