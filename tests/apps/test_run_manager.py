@@ -14,7 +14,7 @@ from gems.apps.run_manager import RunManager
 from gems.errors import PromptError, RunDrainedError, RunNotFoundError
 from gems.events import Event, Finished
 from gems.memory.run_filter import RunFilter
-from tests.support.scripted_service import House, Pause
+from tests.support.scripted_service import PATIENCE_S, House, Pause
 
 
 @pytest.fixture
@@ -52,6 +52,40 @@ async def test_a_watcher_that_leaves_stops_nothing(manager: RunManager, house: H
     async with aclosing(manager.watch(run_id)) as events:
         assert (await anext(events)).type == "started"
     assert len((await manager.result(run_id)).rounds) == 3
+
+
+async def test_a_run_of_another_server_is_not_finished_while_it_runs(manager: RunManager, house: House) -> None:
+    house.never_pass()
+    waiting, go = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        waiting.set()
+        await go.wait()
+
+    house.on_drawing(2, wait)
+    async with house.gems() as gems:
+        other = RunManager(gems)
+        run_id = await other.start("a red cat", seed=7, max_rounds=2)
+        watching = asyncio.create_task(watched(manager, run_id))
+        await waiting.wait()
+        # Long enough for several looks.
+        _, pending = await asyncio.wait([watching], timeout=1.5)
+        assert pending
+        go.set()
+        result = await other.result(run_id)
+        (finished,) = await watching
+        assert isinstance(finished, Finished)
+        assert finished.result.status == "done"
+        assert finished.result.rounds == result.rounds
+        await other.drain(0)
+
+
+async def test_a_run_of_a_killed_server_is_shown_as_far_as_it_came(manager: RunManager, house: House) -> None:
+    async with house.gems() as gems:
+        run_id = await gems.resources.ledger.begin("killed", "a red cat", (await gems.run("x")).options, {})
+    (finished,) = await asyncio.wait_for(watched(manager, run_id["run_id"]), PATIENCE_S)
+    assert isinstance(finished, Finished)
+    assert finished.result.status == "interrupted"
 
 
 async def test_what_is_wrong_with_a_request_is_told_at_once(manager: RunManager) -> None:

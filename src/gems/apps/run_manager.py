@@ -21,6 +21,7 @@ from gems.service import Gems
 
 logger = logging.getLogger(__name__)
 
+_POLL_S = 0.5
 KEPT = 200
 """Finished runs whose events are kept."""
 
@@ -79,11 +80,12 @@ class RunManager:
     async def watch(self, run_id: str, after: int = 0) -> AsyncGenerator[Event]:
         """Yield the events of a run, past ones included; the last is `Finished`.
 
-        Late watchers get only the newest inference step. A run of another process yields only its result.
+        Late watchers get only the newest inference step. A run of another process yields only its result, at its end.
         `after` skips this number of events, steps not counted. Raises the error of a run without an image.
         """
         channel = self._channels.get(run_id)
         if channel is None:
+            await self._wait_elsewhere(run_id)
             yield Finished(run_id=run_id, result=await self.gems.show(run_id))
             return
         step = None
@@ -104,6 +106,14 @@ class RunManager:
                 if error is not None:
                     raise error
                 return
+
+    async def _wait_elsewhere(self, run_id: str) -> None:
+        """Wait until no other process works on a run; its events are not stored, but its status and lock are."""
+        resources = self.gems.resources
+        while (row := await resources.ledger.run(run_id)) and row["status"] == "running":
+            if not await resources.locks.is_busy(run_id):
+                return  # Its process was killed.
+            await asyncio.sleep(_POLL_S)
 
     async def result(self, run_id: str) -> RunResult:
         """Wait for a run to end, and return its result; raises as `watch` does."""
@@ -131,6 +141,7 @@ class RunManager:
         """Return whether a client that has `after` events, with a final error, has all of them."""
         channel = self._channels.get(run_id)
         if channel is None:
+            # The only one is the result.
             return after >= 1
         return channel.is_done and after >= len(channel.events) + (channel.error is not None)
 
