@@ -131,7 +131,9 @@ def _stop_update(name: str, error: Exception, *, has_image: bool) -> Update:
 
 def stop_reason_for(error: GemsError) -> StopReason:
     """Return the stop reason of a run that an error ended."""
-    if isinstance(error, DeadlineReachedError | BudgetReachedError):
+    if isinstance(error, DeadlineReachedError):
+        return "deadline"
+    if isinstance(error, BudgetReachedError):
         return "budget"
     if isinstance(error, RunCancelledError):
         return "cancelled"

@@ -27,7 +27,7 @@ DecisionAction = Literal["continue", "redraw", "edit", "accept", "undo"]
 MAX_INSTRUCTION = 2_000
 """Most characters of what a person wants changed in an image."""
 StopReason = Literal[
-    "passed", "accepted", "undecided", "max_rounds", "budget", "plateau", "refused", "cancelled", "failed"
+    "passed", "accepted", "undecided", "max_rounds", "budget", "deadline", "plateau", "refused", "cancelled", "failed"
 ]
 Role = Literal["planner", "judge", "reflector"]
 NO_USAGE: Usage = {

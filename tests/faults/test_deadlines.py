@@ -47,7 +47,7 @@ async def test_in_a_question_about_an_image(task: str, stub: StubServer, home: P
     stub.fault(HANG, when=asks_for(task))
     async with opened(stub, home, chat={"timeout_s": 100}) as gems:
         result = await gems.run(PROMPT, size=SIZE, deadline_s=DEADLINE_S)
-    assert (result.stop_reason, result.best_round) == ("budget", 1)
+    assert (result.stop_reason, result.best_round) == ("deadline", 1)
     assert result.failure is not None
     assert result.failure["error"] == "DeadlineReachedError"
     assert result.image.size == (64, 64)
@@ -63,7 +63,7 @@ async def test_in_a_later_drawing(stub: StubServer, home: Path, script: Script) 
     stub.fault(HANG, "images", when=later)
     async with opened(stub, home, image={"timeout_s": 100}) as gems:
         result = await gems.run(PROMPT, size=SIZE, deadline_s=DEADLINE_S)
-        assert (result.stop_reason, result.score, result.best_round) == ("budget", 0.5, 1)
+        assert (result.stop_reason, result.score, result.best_round) == ("deadline", 0.5, 1)
         stub.behave()
         resumed = await gems.resume(result.run_id)
     assert (resumed.stop_reason, resumed.score) == ("passed", 1.0)

@@ -87,7 +87,7 @@ async def test_budget_by_seconds_ends_a_drawing_that_hangs(failing_desk: Desk) -
 
     on_drawing(failing_desk, 2, hang)
     output = await carried_out(failing_desk, deadline_s=5_000)
-    assert (output["stop_reason"], output["failure"]["error"]) == ("budget", "DeadlineReachedError")
+    assert (output["stop_reason"], output["failure"]["error"]) == ("deadline", "DeadlineReachedError")
     assert output["image"] == output["rounds"][0]["candidates"][0]["image"]
     assert failing_desk.chat.asked == []
     assert len(failing_desk.told("stopped")) == 1
@@ -100,7 +100,7 @@ async def test_budget_by_seconds_between_rounds(failing_desk: Desk) -> None:
 
     failing_desk.chat.script["checklist"] = late
     output = await carried_out(failing_desk, deadline_s=5_000)
-    assert (output["stop_reason"], len(output["rounds"])) == ("budget", 1)
+    assert (output["stop_reason"], len(output["rounds"])) == ("deadline", 1)
     # Where it stopped is recorded, so that it can go on from there.
     assert output["failure"]["node"] == "reflector"
 

@@ -64,7 +64,7 @@ async def test_accounts_go_into_the_update(desk: Desk) -> None:
     [
         (RefusedError("never"), "refused"),
         (ServerError("down"), "failed"),
-        (DeadlineReachedError("late"), "budget"),
+        (DeadlineReachedError("late"), "deadline"),
         (RunCancelledError("enough"), "cancelled"),
         (ValueError("a defect"), "failed"),
     ],
@@ -98,7 +98,7 @@ async def test_nothing_begins_once_the_run_is_cancelled(desk: Desk) -> None:
 async def test_nothing_begins_after_the_deadline(desk: Desk) -> None:
     desk.context = replace(desk.context, started=time.monotonic() - 10)
     update = await turn(desk, raising(AssertionError("begun")), rounds=[{}], deadline_s=9.0)
-    assert (update["stop_reason"], desk.chat.asked) == ("budget", [])
+    assert (update["stop_reason"], desk.chat.asked) == ("deadline", [])
 
 
 async def test_the_end_comes_whether_or_not_the_run_was_cancelled(desk: Desk) -> None:

@@ -29,6 +29,7 @@ _STOPPED = {
     "undecided": "nothing is known to be unmet, but not everything could be checked",
     "max_rounds": "all rounds are used up",
     "budget": "a limit is reached",
+    "deadline": "the time is up",
     "plateau": "no more progress",
     "refused": "the provider refused the content",
     "cancelled": "cancelled",

@@ -17,9 +17,18 @@ from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, service_of
 from gems.apps.server.openai import images, schemas
 from gems.apps.server.openai.conversation import ChatRequest, read_request
-from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, failure, new_router
+from gems.apps.server.openai.errors import RUN_HEADER, STOP_HEADER, AnswerError, failure, new_router
 from gems.apps.server.openai.images import STREAM, encode_image, shrink_image, sse_event, stream_response
-from gems.apps.server.openai.runs import StartedRuns, check_model, load_png, model_names, start_runs, watch_until_due
+from gems.apps.server.openai.runs import (
+    StartedRuns,
+    check_model,
+    load_png,
+    model_names,
+    start_runs,
+    stop_if_left,
+    wait_unless_left,
+    watch_until_due,
+)
 from gems.events import Event, Finished, Judged, LessonsRecalled, Planned, RequirementsListed, Warned, wait_for_result
 from gems.results import RunResult
 
@@ -52,9 +61,12 @@ async def complete(
     begun = await start_runs(service, caller, asked.prompt, body, source=asked.source)
     form = ReplyForm(asked, _shows_images(service, body, request), str(request.base_url))
     if body.stream:
-        return stream_response(service, _stream_chunks(service, begun, body, form), begun.run_ids)
+        events = stop_if_left(service, begun, _stream_chunks(service, begun, body, form))
+        return stream_response(service, events, begun.run_ids)
     response.headers[RUN_HEADER] = begun.run_ids[0]
-    return await _complete_reply(service, begun, form)
+    reply, result = await wait_unless_left(service, begun, request, _complete_reply(service, begun, form))
+    response.headers[STOP_HEADER] = result.stop_reason or result.status
+    return reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +112,9 @@ def _answer_helper(service: Service, text: str, body: schemas.ChatBody) -> schem
     return stream_response(service, events(), ())
 
 
-async def _complete_reply(service: Service, begun: StartedRuns, form: ReplyForm) -> schemas.ChatAnswer:
+async def _complete_reply(
+    service: Service, begun: StartedRuns, form: ReplyForm
+) -> tuple[schemas.ChatAnswer, RunResult]:
     run, lines = RunView(), [form.beginning]
 
     async def collect(event: Event) -> None:
@@ -110,12 +124,13 @@ async def _complete_reply(service: Service, begun: StartedRuns, form: ReplyForm)
     result = await wait_for_result(watch_until_due(service, begun, begun.run_ids[0]), collect)
     text, images = await _final_reply(service, result, form)
     message = schemas.ChatMessage(content="".join(lines) + text, images=images or None)
-    return schemas.ChatAnswer(
+    reply = schemas.ChatAnswer(
         id=_new_completion_id(),
         model=begun.model,
         choices=[schemas.Choice(message=message)],
         usage=schemas.chat_usage(result, form.asked.usage),
     )
+    return reply, result
 
 
 async def _stream_chunks(
@@ -174,6 +189,10 @@ async def _final_reply(service: Service, result: RunResult, form: ReplyForm) -> 
     met = sum(item.answer == "yes" for item in result.requirements)
     reason = f" ({result.stop_reason})" if result.stop_reason else ""
     ending = f"Round {result.best_round} is best: {met} of {len(result.requirements)} met{reason}."
+    if result.status == "running":
+        ending += f" The time is up; run {result.run_id} is about to end."
+    elif result.failure is not None:
+        ending += f" {result.failure['message']}"
     # Later messages of the conversation find the image by its address.
     link = f"[Full size]({form.base_url}images/{result.image_id}.png)"
     png = await load_png(service, result)

@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 RUN_HEADER = "x-gems-run-id"
 """Header with the ids of the runs of a response, separated by commas."""
 
+STOP_HEADER = "x-gems-stop-reason"
+"""Header with the reasons why the runs ended, e.g. `passed` or `deadline`, separated by commas."""
+
 _WAIT_S = 10
 # Errors caused by requests, with status, code and field.
 _KNOWN: dict[type[GemsError], tuple[int, str | None, str | None]] = {

@@ -19,14 +19,24 @@ from starlette.types import Message
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, event_stream, service_of
 from gems.apps.server.openai import schemas
-from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, OpenAIRoute, described, failure, new_router
+from gems.apps.server.openai.errors import (
+    RUN_HEADER,
+    STOP_HEADER,
+    AnswerError,
+    OpenAIRoute,
+    described,
+    failure,
+    new_router,
+)
 from gems.apps.server.openai.runs import (
     StartedRuns,
     check_model,
     load_png,
     start_runs,
+    stop_if_left,
     supported_size,
     wait_for_results,
+    wait_unless_left,
     watch_until_due,
 )
 from gems.errors import RequestError
@@ -185,7 +195,11 @@ async def _stream_image(
                 yield await _image_event(body, png, size, partial_image_index=partials.sent - 1)
             elif isinstance(event, Finished):
                 result = event.result
-                more = {"revised_prompt": result.final_prompt, "usage": schemas.image_usage([result])}
+                more = {
+                    "revised_prompt": result.final_prompt,
+                    "usage": schemas.image_usage([result]),
+                    "stop_reason": result.stop_reason or result.status,
+                }
                 yield await _image_event(body, await load_png(service, result), size_of(result), **more)
 
 
@@ -343,7 +357,7 @@ async def generate(
     body: schemas.ImageBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
 ) -> schemas.ImagesAnswer | EventSourceResponse:
     """Generate one or more images; each comes from its own run, which checks and refines it."""
-    return await _run_images(service_of(request), caller, body, response)
+    return await _run_images(request, caller, body, response)
 
 
 @edits_router.post(
@@ -361,20 +375,24 @@ async def edit(
     check_model(service, body.model)
     supported_size(body.size, generator)
     source = await load_source(body, generator)
-    return await _run_images(service, caller, body, response, source)
+    return await _run_images(request, caller, body, response, source)
 
 
 async def _run_images(
-    service: Service, caller: Caller, body: schemas.ImageFields, response: Response, source: SourceImage | None = None
+    request: Request, caller: Caller, body: schemas.ImageFields, response: Response, source: SourceImage | None = None
 ) -> schemas.ImagesAnswer | EventSourceResponse:
+    service = service_of(request)
     if body.stream and body.count > 1:
         raise AnswerError("A streamed response contains one image; omit n.", param="n")
     _check_background(service, body)
     begun = await start_runs(service, caller, body.prompt, body, body.count, source)
     if body.stream:
-        return stream_response(service, _stream_image(service, begun, body), begun.run_ids)
+        events = stop_if_left(service, begun, _stream_image(service, begun, body))
+        return stream_response(service, events, begun.run_ids)
     response.headers[RUN_HEADER] = ",".join(begun.run_ids)
-    results, kind = await wait_for_results(service, begun), body.output_format or "png"
+    results = await wait_unless_left(service, begun, request, wait_for_results(service, begun))
+    response.headers[STOP_HEADER] = ",".join(result.stop_reason or result.status for result in results)
+    kind = body.output_format or "png"
     pngs = [await load_png(service, result) for result in results]
     data = [
         schemas.ImageData(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, TypeVar, cast
+
+import anyio
+from fastapi import Request
 
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service
@@ -25,6 +28,9 @@ MODEL = "gems"
 # Clients send the names of OpenAI's image models by default.
 _ALIAS = re.compile(r"(gpt-image|chatgpt-image|dall-e)-[\w.-]+")
 _SHARE = 0.95
+_CLIENT_LEFT = 499
+"""Status for the log, as nginx has it; nobody reads the response."""
+T = TypeVar("T")
 
 
 def supported_size(size: str | None, generator: GeneratorCapabilities) -> str | None:
@@ -49,6 +55,8 @@ class StartedRuns:
     until: float
     is_hurried: bool
     model: str
+    keeps_running: bool = False
+    """Whether the runs go on if the client disconnects."""
 
 
 def model_names(service: Service) -> list[str]:
@@ -95,7 +103,13 @@ async def start_runs(
             for run_id in run_ids:
                 await service.manager.cancel(run_id)
             raise
-    return StartedRuns(run_ids=tuple(run_ids), until=until, is_hurried=limit_s < most_s, model=model)
+    return StartedRuns(
+        run_ids=tuple(run_ids),
+        until=until,
+        is_hurried=limit_s < most_s,
+        model=model,
+        keeps_running=bool(fields.keep_running),
+    )
 
 
 def _seeds(seed: int | None, count: int) -> list[int | None]:
@@ -104,6 +118,48 @@ def _seeds(seed: int | None, count: int) -> list[int | None]:
         return [None] * count
     # Rounds start at 1, so these differ from all candidates' seeds.
     return [seed, *(candidate_seed(seed, 0, index) for index in range(1, count))]
+
+
+async def stop_if_left(service: Service, begun: StartedRuns, events: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    """Yield the events of a response, and cancel its runs if nobody reads it to its end."""
+    has_ended = False
+    try:
+        async with aclosing(events):
+            async for event in events:
+                yield event
+        has_ended = True
+    finally:
+        if not has_ended:
+            await _cancel_runs(service, begun)
+
+
+async def wait_unless_left(service: Service, begun: StartedRuns, request: Request, doing: Coroutine[Any, Any, T]) -> T:
+    """Return the result of `doing`; cancel the runs and raise AnswerError if the client disconnects before."""
+    task, left = asyncio.ensure_future(doing), asyncio.ensure_future(_wait_for_disconnect(request))
+    try:
+        await asyncio.wait((task, left), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            await _cancel_runs(service, begun)
+            raise AnswerError("The client closed the connection.", code="client_left", status=_CLIENT_LEFT)
+        return task.result()
+    finally:
+        for unfinished in (task, left):
+            unfinished.cancel()
+        await asyncio.gather(task, left, return_exceptions=True)
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancel_runs(service: Service, begun: StartedRuns) -> None:
+    # Runs of a server that stops go on with the next one.
+    if begun.keeps_running or service.manager.is_draining:
+        return
+    with anyio.CancelScope(shield=True):
+        for run_id in begun.run_ids:
+            await service.manager.cancel(run_id)
 
 
 async def watch_until_due(service: Service, begun: StartedRuns, run_id: str) -> AsyncGenerator[Event]:

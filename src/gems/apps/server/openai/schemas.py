@@ -36,6 +36,9 @@ class RunFields(BaseModel):
         description="Sets the maximum number of rounds: `low` is 1, `medium` 3, everything else the default of a run; "
         "`max_rounds` overrides it.",
     )
+    keep_running: bool | None = Field(
+        None, description="Whether the run goes on if the client disconnects. Default: false."
+    )
 
     @property
     def rounds(self) -> int:
@@ -179,6 +182,7 @@ class ImageEvent(BaseModel):
     partial_image_index: int | None = None
     revised_prompt: str | None = None
     usage: ImageUsage | None = None
+    stop_reason: str | None = Field(None, description="Why the run ended, e.g. `passed` or `deadline`.")
 
 
 class Model(BaseModel):
