@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 from langgraph.store.base import BaseStore, Op, SearchItem, SearchOp
 
 from gems.memory.experience import EXPERIENCES, LESSONS, kinds_of, namespace, no_record
+from gems.memory.relevance import Relevance, relevances
 from gems.types import Recalled, RequirementKind, TrackRecord
 
 MOST = 5
@@ -38,7 +39,8 @@ class LessonQuery:
 async def recall(store: BaseStore, wanted: LessonQuery) -> list[Recalled]:
     """Return at most five lessons within the token budget, the best first.
 
-    Similarity to the prompt and to what failed count equally. A bad track record excludes a lesson.
+    Similarity to the prompt and to what failed count equally. A lesson is excluded by a bad track record, and if it
+    has nothing to do with the prompt.
     """
     queries = [wanted.prompt, "\n".join(wanted.failing)] if wanted.failing else [wanted.prompt]
     kinds: tuple[Literal["lessons", "experiences"], ...] = (LESSONS, EXPERIENCES)
@@ -47,11 +49,12 @@ async def recall(store: BaseStore, wanted: LessonQuery) -> list[Recalled]:
         for kind in kinds
         for query in queries
     ]
-    results = await store.abatch(searches)
+    results: list[Any] = await store.abatch(searches)
+    needed = await relevances(store, queries) if any(results) else []
     found: list[tuple[float, Recalled]] = []
     for place, kind in enumerate(kinds):
-        of_kind: Any = results[place * len(queries) : (place + 1) * len(queries)]
-        for item, similarity in _merge_searches(of_kind):
+        of_kind = results[place * len(queries) : (place + 1) * len(queries)]
+        for item, similarity in _merge_searches(of_kind, needed):
             value = item.value
             runs = {source[0] for source in value.get("sources") or []} or {value.get("run")}
             if not runs <= wanted.without:
@@ -80,8 +83,13 @@ def estimate_tokens(text: str) -> int:
     return wide + (len(text) - wide + 3) // 4
 
 
-def _merge_searches(results: Iterable[Sequence[SearchItem]]) -> list[tuple[SearchItem, float]]:
-    """Return items with their mean similarity; one that a search did not return gets that search's lowest."""
+def _merge_searches(
+    results: Iterable[Sequence[SearchItem]], needed: Sequence[Relevance]
+) -> list[tuple[SearchItem, float]]:
+    """Return the items that have to do with the prompt, the first query, with their mean similarity.
+
+    An item that a search did not return gets that search's lowest.
+    """
     lists = [list(result) for result in results]
     items = {item.key: item for found in lists for item in found}
     scores = [{item.key: item.score or 0.0 for item in found} for found in lists]
@@ -89,7 +97,19 @@ def _merge_searches(results: Iterable[Sequence[SearchItem]]) -> list[tuple[Searc
     return [
         (item, sum(known.get(key, low) for known, low in zip(scores, least, strict=True)) / len(lists))
         for key, item in items.items()
+        if _fits(item, [known.get(key) for known in scores], least, needed)
     ]
+
+
+def _fits(item: SearchItem, scores: Sequence[float | None], least: Sequence[float], needed: Sequence[Relevance]) -> bool:
+    """Return whether an item has to do with the prompt, by its scores in the searches that returned it."""
+    text = str(item.value.get("text_indexed") or item.value["text"])
+    if scores[0] is not None:
+        return needed[0].admits(scores[0], text)
+    # Where all that is nearer to the prompt has to do with it, what failed decides.
+    return needed[0].admits(least[0], text) and all(
+        need.admits(score, text) for need, score in zip(needed, scores, strict=True) if score is not None
+    )
 
 
 def _to_recalled(item: SearchItem, kind: Literal["lessons", "experiences"], similarity: float) -> Recalled:

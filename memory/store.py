@@ -32,7 +32,8 @@ from pydantic import SecretStr
 
 from gems.errors import EmbedderMismatchError, InternalError
 from gems.memory.chroma import Connection, connect
-from gems.memory.embeddings import LEXICAL_SIZE, Embedder, Vector, open_embedder
+from gems.memory.embeddings import LEXICAL_SIZE, Embedder, LexicalEmbedder, Vector, open_embedder
+from gems.memory.relevance import Relevance, relevance_by_likeness, relevance_by_words, unrelated_texts
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "$eq": operator.eq,
@@ -45,6 +46,8 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 _ORDERED = ("$gt", "$gte", "$lt", "$lte")
 T = TypeVar("T")
 _PAGE = 500
+_MOST_QUERIES = 256
+"""Queries whose vectors are remembered."""
 # More neighbours are searched than by default, and the index is saved less often.
 _HNSW = {"hnsw": {"space": "cosine", "ef_search": 100, "sync_threshold": 2000, "batch_size": 200}}
 
@@ -100,6 +103,8 @@ def _namespace_matches(namespace: tuple[str, ...], condition: MatchCondition) ->
 
 Namespace = tuple[str, ...]
 _NAMESPACE, _EMBEDDER = "gems_namespace", "gems_embedder"
+_UNRELATED = "gems-unrelated-"
+"""Begins the names of collections without a namespace, which hold the vectors of unrelated texts."""
 
 
 Metadata = dict[str, Any]
@@ -116,6 +121,8 @@ class ChromaStore(BaseStore):
         self._connection, self._spec, self._api_key = connection, spec, api_key
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="chroma")
         self._embedder: Embedder | None = None
+        self._queries: dict[str, Vector] = {}
+        self._unrelated: NDArray[np.float32] | None = None
 
     @property
     def where(self) -> str:
@@ -219,7 +226,7 @@ class ChromaStore(BaseStore):
 
     async def clear(self) -> str:
         """Start an empty store; return the path of the old one, or "" if it was deleted."""
-        self._embedder = None
+        self._embedder, self._unrelated, self._queries = None, None, {}
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.clear)
 
     async def aclose(self) -> None:
@@ -260,9 +267,44 @@ class ChromaStore(BaseStore):
         # A query is not paid for if there is nothing to find.
         if not touched:
             return {}
+        self._check(touched, await self.embedder())
+        return await self._embed_queries(queries)
+
+    async def relevances(self, queries: Sequence[str]) -> list[Relevance]:
+        """Return what hits need to have to do with each of the queries.
+
+        The unrelated texts by which that is told are embedded once, and their vectors kept in the store. Raises
+        StorageError, and errors of the embedder.
+        """
         embedder = await self.embedder()
-        self._check(touched, embedder)
-        return dict(zip(queries, await embedder.embed(queries), strict=True))
+        if isinstance(embedder, LexicalEmbedder):
+            return [relevance_by_words(query) for query in queries]
+        if self._unrelated is None:
+            self._unrelated = await self._unrelated_vectors(embedder)
+        vectors, unrelated = await self._embed_queries(queries), self._unrelated
+        return [relevance_by_likeness(vectors[query], unrelated) for query in queries]
+
+    async def _unrelated_vectors(self, embedder: Embedder) -> NDArray[np.float32]:
+        texts = unrelated_texts()
+        identity = json.dumps([embedder.identity, texts])
+        name = f"{_UNRELATED}{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
+        known = await self._on_thread(partial(_load_vectors, name=name, count=len(texts)))
+        if known is not None:
+            return known
+        vectors = await embedder.embed(texts)
+        await self._on_thread(partial(_save_vectors, name=name, vectors=vectors), writing=True)
+        return np.stack(vectors)
+
+    async def _embed_queries(self, queries: Sequence[str]) -> dict[str, Vector]:
+        """Embed texts that searches look for; those of late are remembered, since one search may follow another."""
+        new = [query for query in dict.fromkeys(queries) if query not in self._queries]
+        embedder = await self.embedder()
+        found = dict(zip(new, await embedder.embed(new), strict=True)) if new else {}
+        vectors = {query: found[query] if query in found else self._queries[query] for query in queries}
+        # What was asked for last stands last.
+        self._queries = {query: vector for query, vector in self._queries.items() if query not in vectors} | vectors
+        self._queries = dict(list(self._queries.items())[-_MOST_QUERIES:])
+        return vectors
 
     def _check(self, identities: set[str], embedder: Embedder) -> None:
         others = ", ".join(sorted(identities - {embedder.identity}))
@@ -357,6 +399,20 @@ def _existing(client: Any) -> dict[Namespace, Any]:
 def _create(client: Any, namespace: Namespace, identity: str, name: str) -> Any:
     metadata = {_NAMESPACE: json.dumps(namespace), _EMBEDDER: identity}
     return client.get_or_create_collection(name, embedding_function=None, metadata=metadata, configuration=_HNSW)
+
+
+def _load_vectors(client: Any, name: str, count: int) -> NDArray[np.float32] | None:
+    """Return the rows of a collection without items, in order; None where it is missing or incomplete."""
+    if name not in {collection.name for collection in client.list_collections()}:
+        return None
+    got = client.get_collection(name, embedding_function=None).get(include=["embeddings"])
+    rows = dict(zip(map(int, got["ids"]), got["embeddings"], strict=True))
+    return np.asarray([rows[n] for n in range(count)], dtype=np.float32) if len(rows) == count else None
+
+
+def _save_vectors(client: Any, name: str, vectors: Sequence[Vector]) -> None:
+    collection = client.get_or_create_collection(name, embedding_function=None, configuration=_HNSW)
+    collection.upsert(ids=[str(number) for number in range(len(vectors))], embeddings=list(vectors))
 
 
 def _get(collection: Any, keys: list[str]) -> dict[str, Metadata]:
