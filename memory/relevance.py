@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import cycle
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -59,6 +60,23 @@ UNRELATED: tuple[str, ...] = (
     "nine bees above a hive, a sign with the text of a warning near it",
     "a huge gold ring between nine candles, in gold and magenta",
     "a long train of magenta waggons at noon, far away",
+    "a pale young woman sitting in the front row, her bag on her lap, his coat next to her",
+    "ten new bricks along the bottom of a wall, another ten on top, each of a different colour",
+    "some pale grey gloves, inside out, next to some golden keys that are not for any door",
+    "many umbrellas in every colour, the same shape and all open, a young vendor in front of them",
+    "a pair of geese standing in the middle of a road, no other animal, the day before snow",
+    "a new bridge across a bay, cars going over it, some into a tunnel, a train through the middle",
+    "a drawing of a plumber climbing up and down ladders, which stand against a gray roof",
+    "a scene at a court, people who wear wigs, all of them facing toward the centre, gold on every collar",
+    "a gray mule outside a gate, without a rider, against a plain wall, they who own it out of view",
+    "a scene in colour: nurses wearing masks, each holding a pale cup, one by one through a door",
+    "a group of divers jumping off a pier into a bay, a view across the bay, a plain title in the corner",
+    "a drawing in color of a beetle, close up, with a title in capital letters at the top, no shadow below",
+    "an empty bath, towels hung over its side, soap put onto the corner, down at the bottom many hairpins",
+    "the same actor in every mirror, sitting and standing, he in a scarf onto which he has sewn his name",
+    "a priest holding up a lamp by day, not by night, before an altar; below, a group of empty benches along each side",
+    "a hand with a ring and no other, a pair of gloves off, another shape in color cut out of felt, wearing thin",
+    "a cellar without a window, outside of which they stack ten pots, inside and toward the back, which are all the same",
     "eine rote Lampe neben einem Fenster",
     "ein Junge mit einer blauen Mütze und einem Ball auf der Wiese",
     "zwei Vögel auf einem Dach, im Hintergrund ein Berg",
@@ -70,8 +88,9 @@ UNRELATED: tuple[str, ...] = (
     "una taza con dos flores en la mesa de la cocina",
     "dos niños en un bosque, con una cometa y un sombrero",
     "一只白色的茶壶放在木桌上",
-    "两个孩子在公园里放风筝",
+    "两个孩子在公园里放风筝，一只手里拿着红色的伞",
     "一座红色的桥在湖上，背景是山",
+    "三个白色的碗和两个蓝色的盘子放在一个木架上，背景是一座塔",
     "窓のそばにある赤い花瓶",
     "雨の中の小さな駅と二人の人",
     "красный трамвай на улице в дождь",
@@ -80,6 +99,13 @@ UNRELATED: tuple[str, ...] = (
 """Prompts that have nothing to do with each other, but share the words in which prompts are said: numbers, colours,
 sizes and places stand in at least two of them."""
 
+_QUESTIONS = (
+    "Does this image show: {}?",
+    "Is there {}?",
+    "Are there exactly {}?",
+    "Is it true that the picture shows {}?",
+    "Do all of these appear, {}, and can the text be read that says so?",
+)
 _SPREAD = 3.0
 """How many standard deviations above unrelated texts a related one is at least."""
 _WORD = re.compile(r"\w+")
@@ -136,7 +162,8 @@ async def relevances(store: BaseStore, queries: Sequence[str]) -> list[Relevance
 
 def unrelated_texts() -> list[str]:
     """Return the unrelated prompts in the form in which experiences are indexed."""
-    return [indexed_text(prompt, [f"Does this image show: {prompt}?"]) for prompt in UNRELATED]
+    asked = zip(UNRELATED, cycle(_QUESTIONS), strict=False)
+    return [indexed_text(prompt, [question.format(prompt)]) for prompt, question in asked]
 
 
 def relevance_by_likeness(query: NDArray[np.float32], unrelated: NDArray[np.float32]) -> Relevance:

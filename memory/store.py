@@ -360,7 +360,8 @@ class ChromaStore(BaseStore):
             item["embedder"] = embedder.identity
             if before is None or any(before[name] != item[name] for name in ("text", "indexed")):
                 changed[key] = item
-        vectors = await embedder.embed([item["text"] for item in changed.values() if item["indexed"]])
+        texts = [item["text"] for item in changed.values() if item["indexed"]]
+        vectors = await embedder.embed(texts) if texts else []
         upsert = partial(_upsert, namespace=namespace, identity=embedder.identity, vectors=vectors)
         await self._on_thread(lambda client: upsert(client, written=written, changed=changed), writing=True)
 

@@ -58,7 +58,7 @@ async def test_nothing_is_found_in_an_empty_store(store: InMemoryStore) -> None:
 
 
 async def test_the_more_alike_comes_first(store: InMemoryStore) -> None:
-    await keep(store, experience("far", "blue house"), experience("near", "three red cat"))
+    await keep(store, experience("far", "red cat house"), experience("near", "three red cat"))
     assert await texts(store, wanted()) == ["near", "far"]
 
 
@@ -80,7 +80,7 @@ async def test_other_generators_teach_nothing(store: InMemoryStore) -> None:
 
 
 async def test_ones_own_run_teaches_nothing(store: InMemoryStore) -> None:
-    await keep(store, experience("mine", "three red cat", run="mine"), experience("other", "blue"))
+    await keep(store, experience("mine", "three red cat", run="mine"), experience("other", "red cat"))
     assert await texts(store, wanted()) == ["other"]
 
 
