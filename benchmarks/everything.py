@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "quality": [],
     "blocks_world": [],
     "memory_helps": [],
+    "lessons_fit": [],
     "memory_scale": [],
     "checkpoints": [],
     "skills_help": [],

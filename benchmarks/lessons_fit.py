@@ -1,4 +1,4 @@
-"""Whether lessons fit: `python -m benchmarks.lessons_fit [--embedder SPEC] [--out FILE]`.
+"""Whether lessons fit: `python -m benchmarks.lessons_fit [--embedder NAME=SPEC] [--out FILE]`.
 
 A store holds what runs on twelve subjects taught, six runs each. Each of them is run once more: what it would be
 shown of the others, with and without the floor of relevance, is counted by whether it is about the same subject.
@@ -194,11 +194,12 @@ async def measure_embedder(spec: str) -> dict[str, dict[str, float]]:
 def main() -> int:
     """Measure, print a table, and write the figures where that is asked for; 1 if a bound is not met."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--embedder", action="append", default=[], help="another embedder, as in GEMS_EMBEDDER")
+    parser.add_argument("--embedder", action="append", default=[], metavar="NAME=SPEC", help="another embedder")
     parser.add_argument("--out", type=Path, help="also write the results there, as JSON")
     options = parser.parse_args()
     with embedding_server() as (url, _):
-        specs = {"lexical": "lexical", "server": f"openai:crowded@{url}"} | {spec: spec for spec in options.embedder}
+        specs = {"lexical": "lexical", "server": f"openai:crowded@{url}"}
+        specs |= dict(named.split("=", 1) for named in options.embedder)
         found = {name: asyncio.run(measure_embedder(spec)) for name, spec in specs.items()}
     if options.out:
         write(options.out, "lessons_fit", {"embedders": found})
@@ -206,7 +207,7 @@ def main() -> int:
     print(f"{'':24}" + "".join(f"{name:>34}" for name in names))
     for name, ways in found.items():
         for way, figures in ways.items():
-            print(f"{name[-14:]:14} {way:9}" + "".join(f"{figures[figure]:34.2f}" for figure in names))
+            print(f"{name:14} {way:9}" + "".join(f"{figures[figure]:34.2f}" for figure in names))
     return int(any(ways["with"]["about_something_else"] > MOST_OTHERS for ways in found.values()))
 
 

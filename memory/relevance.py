@@ -1,5 +1,7 @@
 """Tell what of a store has to do with a text, by how alike unrelated texts are to the same embedder."""
 
+# ruff: noqa: RUF001 - prompts in several scripts
+
 from __future__ import annotations
 
 import re
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from gems.memory.experience import indexed_text
 
+# Numbers, colours, sizes and places stand in at least two of them.
 UNRELATED: tuple[str, ...] = (
     "a grandfather clock in a narrow hallway, its pendulum to the left",
     "two green parrots on a mossy branch",
@@ -74,9 +77,9 @@ UNRELATED: tuple[str, ...] = (
     "a drawing in color of a beetle, close up, with a title in capital letters at the top, no shadow below",
     "an empty bath, towels hung over its side, soap put onto the corner, down at the bottom many hairpins",
     "the same actor in every mirror, sitting and standing, he in a scarf onto which he has sewn his name",
-    "a priest holding up a lamp by day, not by night, before an altar; below, a group of empty benches along each side",
+    "a priest holding up a lamp by day, not by night, before an altar; below, a group of benches along each side",
     "a hand with a ring and no other, a pair of gloves off, another shape in color cut out of felt, wearing thin",
-    "a cellar without a window, outside of which they stack ten pots, inside and toward the back, which are all the same",
+    "a cellar without a window, outside of which they stack ten pots, inside, toward the back, which are all the same",
     "eine rote Lampe neben einem Fenster",
     "ein Junge mit einer blauen Mütze und einem Ball auf der Wiese",
     "zwei Vögel auf einem Dach, im Hintergrund ein Berg",
@@ -96,8 +99,7 @@ UNRELATED: tuple[str, ...] = (
     "красный трамвай на улице в дождь",
     "старый дом на берегу реки",
 )
-"""Prompts that have nothing to do with each other, but share the words in which prompts are said: numbers, colours,
-sizes and places stand in at least two of them."""
+"""Prompts that have nothing to do with each other, and share only words in which any prompt is said."""
 
 _QUESTIONS = (
     "Does this image show: {}?",

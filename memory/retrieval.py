@@ -101,7 +101,9 @@ def _merge_searches(
     ]
 
 
-def _fits(item: SearchItem, scores: Sequence[float | None], least: Sequence[float], needed: Sequence[Relevance]) -> bool:
+def _fits(
+    item: SearchItem, scores: Sequence[float | None], least: Sequence[float], needed: Sequence[Relevance]
+) -> bool:
     """Return whether an item has to do with the prompt, by its scores in the searches that returned it."""
     text = str(item.value.get("text_indexed") or item.value["text"])
     if scores[0] is not None:

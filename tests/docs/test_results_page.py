@@ -63,6 +63,16 @@ def test_the_tables_of_memory_and_skills_are_what_was_measured() -> None:
     assert rows == wanted
 
 
+def test_the_table_of_what_lessons_are_about_is_what_was_measured() -> None:
+    rows = re.findall(r"^\|[^|\n]+\| (\d+) % \| (\d+) % \| ([\d.]+) \|$", RESULTS, re.M)
+    wanted = []
+    for ways in measured("lessons_fit")["embedders"].values():
+        shares = [f"{100 * ways[way]['about_something_else']:.0f}" for way in ("without", "with")]
+        wanted.append((*shares, f"{ways['with']['lessons_per_run_where_none_fits']:.1f}"))
+    assert len(rows) == 3
+    assert rows == wanted
+
+
 def test_the_figures_of_the_loop_and_of_scale_are_what_was_measured() -> None:
     loop, scale = measured("blocks_world"), measured("memory_scale")["measured"]
     share = measured("concurrency")["share_of_throughput"]

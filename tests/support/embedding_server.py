@@ -19,10 +19,10 @@ _CROWD = 1.5
 """Weight of what all texts have in common: unrelated ones then have a cosine of about 0.7, as with many models."""
 
 
-_ATTRIBUTES = frozenset(
+_ATTRIBUTES = (
     "one two three four five six seven eight nine red blue green yellow orange purple pink brown black white grey gold "
     "golden small large tiny huge young round left right above below beside behind front under around between with "
-    "this does show there image words word reads says photo night background striped spotted wooden open".split()
+    "this does show there image words word reads says photo night background striped spotted wooden open"
 )
 """Words that models weigh little, since they say nothing of what a text is about."""
 
@@ -32,7 +32,7 @@ def crowded_vector(text: str) -> list[float]:
     total = np.zeros(SIZE)
     for word in set(re.findall(r"\w+", text.lower())):
         rng = np.random.default_rng(zlib.crc32(word.removesuffix("s").encode()))
-        weight = 0.25 if word in _ATTRIBUTES or len(word) <= _SHORT else 1.0
+        weight = 0.25 if word in _ATTRIBUTES.split() or len(word) <= _SHORT else 1.0
         total += weight * rng.standard_normal(SIZE) / np.sqrt(SIZE)
     norm = float(np.linalg.norm(total)) or 1.0
     return [float(value) for value in total / norm + _CROWD / np.sqrt(SIZE)]
