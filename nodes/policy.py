@@ -134,7 +134,9 @@ def is_hopeless(
     other runs did would never show the opposite.
     """
     stalled = len(rounds) > 1 and rounds[-1]["score"] <= best_round(rounds[:-1])["score"]
-    if not options.get("early_stop") or len(rounds) < _FEWEST_ROUNDS or not stalled:
+    # What a person gave or wanted says nothing of what the run can do.
+    of_policy = [turn for turn in rounds if turn.get("action") != "given" and turn.get("by") != "person"]
+    if not options.get("early_stop") or len(of_policy) < _FEWEST_ROUNDS or not stalled:
         return False
     own, best = _count_own(rounds, requirements), best_round(rounds)
     unmet = sum(answer["answer"] != "yes" for answer in answers_of(best).values())
@@ -149,10 +151,12 @@ def is_hopeless(
     if not may_mend(options, generator):
         return drawn > _MOST_EXPECTED
     kinds = {requirement["id"]: requirement["kind"] for requirement in requirements}
-    steps = _mending_steps(rounds, generator)
+    is_bound = "mask" in options
+    steps = _mending_steps(rounds, generator, is_bound=is_bound)
     mended = sum(expect(step["action"], kinds[step["requirements"][0]], earlier) for step in steps)
     ways = [mended] if steps else []
-    return min(ways if ways and options["repair"] == "always" else [drawn, *ways]) > _MOST_EXPECTED_MENDING
+    only_mends = ways and (is_bound or options["repair"] == "always")
+    return min(ways if only_mends else [drawn, *ways]) > _MOST_EXPECTED_MENDING
 
 
 def choose_step(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gems.results import RunResult
     from gems.service import Gems
     from gems.settings import Settings
-    from gems.sync import generate, resume
+    from gems.sync import generate, repair, resume
     from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 _MODULES = {
@@ -31,6 +31,7 @@ _MODULES = {
     "Gems": "gems.service",
     "Settings": "gems.settings",
     "generate": "gems.sync",
+    "repair": "gems.sync",
     "resume": "gems.sync",
     "GeneratedImage": "gems.types",
     "GeneratorCapabilities": "gems.types",
@@ -49,6 +50,7 @@ __all__ = [
     "__version__",
     "build_graph",
     "generate",
+    "repair",
     "resume",
 ]
 

@@ -13,7 +13,7 @@ from langchain_core.language_models import BaseChatModel
 from typing_extensions import Unpack
 
 from gems.models.base import ImageGenerator
-from gems.options import RunOptions
+from gems.options import RunArguments, RunOptions
 from gems.results import RunResult
 from gems.service import Gems
 from gems.settings import Settings, load_settings, with_models
@@ -104,6 +104,38 @@ def generate(
     async def call() -> RunResult:
         service = await _open_service(chat, judge, generator)
         return await service.run(prompt, out=out, metadata=metadata, **options)
+
+    return _background.run(call())
+
+
+def repair(
+    image: bytes | Path,
+    prompt: str,
+    *,
+    chat: str | BaseChatModel | None = None,
+    judge: str | None = None,
+    generator: str | ImageGenerator | None = None,
+    **arguments: Unpack[RunArguments],
+) -> RunResult:
+    """Judge an image of yours, and mend what it lacks; see `Gems.repair`. Blocks until then.
+
+        result = repair(Path("photo.jpg"), "a cat on a red chair", mask=Path("chair.png"))
+
+    Args:
+        image: A file or its bytes.
+        prompt: What the image should show, 1 to 20,000 characters.
+        chat: Model spec or LangChain chat model; the settings' by default.
+        judge: Model spec of another judge.
+        generator: Model spec or generator; the settings' by default.
+        **arguments: `mask`, `instruction`, `out`, `max_rounds` and so on; see `Gems.repair`.
+
+    Raises:
+        GemsError: there is no image to return.
+    """
+
+    async def call() -> RunResult:
+        service = await _open_service(chat, judge, generator)
+        return await service.repair(image, prompt, **arguments)
 
     return _background.run(call())
 

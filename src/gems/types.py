@@ -637,8 +637,8 @@ def best_round(rounds: Sequence[Round]) -> Round:
 
 
 def find_image(rounds: Sequence[Round], image: str) -> tuple[Round, int] | None:
-    """Return the round of an image, and its position there; None if no round has it."""
-    for turn in rounds:
+    """Return the newest round of an image, rather one that was not taken back, and its position; None for no round."""
+    for turn in sorted(rounds, key=lambda turn: (turn.get("taken", True), turn["number"]), reverse=True):
         for index, verdict in enumerate(turn["verdicts"]):
             if verdict["image"] == image:
                 return turn, index

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from typing_extensions import Unpack
 
@@ -18,6 +19,7 @@ from gems.memory.run_filter import RunFilter
 from gems.options import RunArguments, Target
 from gems.results import RunResult
 from gems.service import Gems
+from gems.types import Decision
 
 logger = logging.getLogger(__name__)
 
@@ -67,15 +69,27 @@ class RunManager:
         """Start a run and return its id; raise RunDrainedError if the process is stopping."""
         return await self._start(self.gems.stream(prompt, **arguments))
 
-    async def resume(self, run_id: str, answer: str | None = None, **target: Unpack[Target]) -> str:
+    async def repair(self, image: bytes | Path, prompt: str, **arguments: Unpack[RunArguments]) -> str:
+        """Start a run that mends an image, and return its id."""
+        return await self._start(self.gems.stream_repair(image, prompt, **arguments))
+
+    async def resume(self, run_id: str, answer: str | Decision | None = None, **target: Unpack[Target]) -> str:
         """Resume a run, unless it is in progress already."""
         if self.is_working(run_id):
             return run_id
         return await self._start(self.gems.stream_resume(run_id, answer, **target))
 
-    async def fork(self, run_id: str, number: int, prompt: str | None = None, **arguments: Unpack[RunArguments]) -> str:
+    async def fork(
+        self,
+        run_id: str,
+        number: int,
+        prompt: str | None = None,
+        *,
+        decision: Decision | None = None,
+        **arguments: Unpack[RunArguments],
+    ) -> str:
         """Start a fork and return its id."""
-        return await self._start(self.gems.stream_fork(run_id, number, prompt, **arguments))
+        return await self._start(self.gems.stream_fork(run_id, number, prompt, decision=decision, **arguments))
 
     async def watch(self, run_id: str, after: int = 0) -> AsyncGenerator[Event]:
         """Yield the events of a run, past ones included; the last is `Finished`.

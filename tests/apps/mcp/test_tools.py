@@ -18,6 +18,7 @@ from gems.apps.mcp.results import MAX_JPEG, small_jpeg
 from gems.service import Gems
 from tests.runs.test_verification import picture
 from tests.support.mcp_clients import Told, base64_of, content, has_ended, once, own_process, process_over_http, text_of
+from tests.support.repairs import mask
 from tests.support.scripted_service import PATIENCE_S
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.faults import bomb
@@ -75,7 +76,9 @@ async def test_draw_check_and_look_again() -> None:
 async def test_tools_say_what_they_take() -> None:
     async with Client(own_process()) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert set(tools) == {*("generate_image", "edit_image", "verify_image", "get_run", "cancel_run", "resume_run")}
+        assert set(tools) == {
+            *("generate_image", "edit_image", "repair_image", "verify_image", "get_run", "cancel_run", "resume_run")
+        }
         assert all(tool.description for tool in tools.values())
         taken = tools["generate_image"].input_schema
         assert taken["required"] == ["prompt"]
@@ -105,6 +108,9 @@ ERRORS: list[tuple[str, dict[str, Any], str]] = [
     ("edit_image", {"prompt": "a"}, "Exactly one image"),
     ("edit_image", {"prompt": "a", "image": "aaaa"}, "is not a valid image or is truncated"),
     ("edit_image", {"prompt": "a", "image": "aaaa", "mask": "aaaa"}, "Unknown argument: 'mask'."),
+    ("repair_image", {"prompt": "a", "image": "aaaa"}, "is not a valid image or is truncated"),
+    ("repair_image", {"prompt": "a", "image": base64.b64encode(picture()).decode(), "mask": "?"}, "not valid base64"),
+    ("repair_image", {"prompt": "a", "path": "x", "instruction": 5}, "instruction is 5; it must be text or null."),
     ("get_run", {"run_id": "unknown"}, "There is no run 'unknown'."),
     ("cancel_run", {"run_id": "unknown"}, "There is no run 'unknown'."),
     ("resume_run", {"run_id": "unknown"}, "There is no run 'unknown'."),
@@ -174,6 +180,26 @@ async def test_edit_a_picture(tmp_path: Path) -> None:
                 assert "sesame" not in text_of(answer)
         assert {call.path for call in editor.calls("images")} == {"/v1/images/edits"}
         assert len({call.files["image"] for call in editor.calls("images")}) == 1
+
+
+async def test_mend_a_picture(tmp_path: Path) -> None:
+    drawn = gems("run", "two green stars", "--rounds", "1", "--seed", "3", "--size", "256x256", "--out", "stars.png")
+    assert drawn.returncode in (0, 3), drawn.stderr
+    async with Client(own_process()) as client:
+        arguments = {"path": str(tmp_path / "stars.png"), "seed": 7}
+        right = await client.call_tool("repair_image", {**arguments, "prompt": "two stars"})
+        assert right.structured_content is not None
+        assert (right.structured_content["rounds"], right.structured_content["passed"]) == (1, True)
+        mended = await client.call_tool("repair_image", {**arguments, "prompt": "two blue stars", "max_rounds": 20})
+        assert mended.structured_content is not None, text_of(mended)
+        assert mended.structured_content["passed"]
+        assert mended.structured_content["rounds"] > 1
+        bound = await client.call_tool(
+            "repair_image",
+            {"image": base64_of("stars.png"), "prompt": "two blue stars", "instruction": "make the stars blue",
+             "mask": base64.b64encode(mask((256, 256), (0, 0, 256, 256))).decode(), "max_rounds": 2},
+        )  # fmt: skip
+        assert not bound.is_error, text_of(bound)
 
 
 async def test_keys_of_models_stay_secret(stub: StubServer) -> None:

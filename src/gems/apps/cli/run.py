@@ -88,7 +88,7 @@ def run(
         events = gems.stream(text, **given, source=source, mask=mask, out=out, metadata=not no_metadata)
         return RunView(text), events
 
-    return runner.execute(models, start)
+    return runner.execute(models, start, out=out, metadata=not no_metadata)
 
 
 @_command("interrupted; resume with `gems resume RUN`", "bad usage or configuration, or invalid image or mask")
@@ -126,7 +126,7 @@ def repair(
         own = {"mask": mask, "instruction": instruction, "out": out, "metadata": not no_metadata}
         return RunView(text), gems.stream_repair(image, text, **given, **own)  # type: ignore[arg-type]
 
-    return runner.execute(models, start)
+    return runner.execute(models, start, out=out, metadata=not no_metadata)
 
 
 async def _estimate(models: options.Models, prompt: str, given: dict[str, Any]) -> Estimate:
@@ -202,7 +202,7 @@ def fork(
             typer.echo(f"forked from {source} after round {number}", err=True)
         return view, events
 
-    return runner.execute(models, start)
+    return runner.execute(models, start, out=out, metadata=not no_metadata)
 
 
 @_command("interrupted; run the same command again to resume", "bad usage or configuration, or no such run")
@@ -212,7 +212,9 @@ def resume(
     run_id: options.RunId,
     models: options.Models,
     out: options.Out = None,
-    answer: Annotated[str | None, typer.Option(metavar="TEXT", help="Answer to a question that a skill asked.")] = None,
+    answer: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Answer to a question of a skill or of --ask.")
+    ] = None,
     no_metadata: options.NoMetadata = False,
 ) -> int:
     """Resume a run that was interrupted, failed, was cancelled or ran out of time.
@@ -232,7 +234,7 @@ def resume(
         known = await gems.show(await runner.resolve_run_id(gems, run_id))
         return RunView.of(known), gems.stream_resume(known.run_id, answer, out=out, metadata=not no_metadata)
 
-    return runner.execute(models, start)
+    return runner.execute(models, start, out=out, metadata=not no_metadata)
 
 
 @command(

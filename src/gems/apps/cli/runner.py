@@ -7,22 +7,25 @@ import logging
 import shlex
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
+from typing_extensions import Unpack
 
 from gems.apps.cli.display import Display, LiveDisplay, Plain
 from gems.apps.cli.errors import FAILED, Interrupted
 from gems.apps.cli.options import Models, View
 from gems.apps.cli.output import print_json, print_run
+from gems.apps.cli.person import ask_decision
 from gems.apps.run_view import RunView
 from gems.apps.text import one_line, pluralize
-from gems.errors import OptionError, RunNotFoundError
+from gems.errors import AnswerNeededError, OptionError, RunNotFoundError
 from gems.events import Event, wait_for_result
+from gems.options import Target
 from gems.results import RunResult
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings, load_settings
@@ -90,12 +93,27 @@ class Runner(View):
 
         return self.run(coroutine())
 
-    def execute(self, models: Models, start: Callable[[Gems], Awaitable[tuple[RunView, Events]]]) -> int:
-        """Execute the run that `start` begins; print its progress and result, and return the exit code."""
+    def execute(
+        self, models: Models, start: Callable[[Gems], Awaitable[tuple[RunView, Events]]], **target: Unpack[Target]
+    ) -> int:
+        """Execute the run that `start` begins; print its progress and result, and return the exit code.
+
+        A run that asks a person is asked on in the terminal; with --json its question is an error. `target` are the
+        output arguments with which it goes on.
+        """
 
         async def coroutine() -> RunResult:
             async with Gems(models.settings()) as gems:
-                return await self._show_events(gems, *await start(gems))
+                view, events = await start(gems)
+                while True:
+                    try:
+                        return await self._show_events(gems, view, events)
+                    except AnswerNeededError as error:
+                        if self.json or not isinstance(error.question, dict):
+                            raise
+                        with self._interruptible(error.run_id):
+                            decision = await ask_decision(error, gems.resources.images)
+                        events = gems.stream_resume(error.run_id, decision, **target)
 
         result = self.run(coroutine())
         return print_run(result, self, self.resume_command(result.run_id))
@@ -111,6 +129,15 @@ class Runner(View):
                 return await wait_for_result(events, show)
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise Interrupted(view.run_id) from None
+
+    @staticmethod
+    @contextmanager
+    def _interruptible(run_id: str) -> Iterator[None]:
+        """Name the run in an interruption."""
+        try:
+            yield
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise Interrupted(run_id) from None
 
     def show(self, value: T, render: Callable[[T], object]) -> None:
         """Print a value as JSON with --json, else call `render`, which prints it."""

@@ -33,8 +33,9 @@ from gems.settings import Settings
 
 _INSTRUCTIONS = (
     "generate_image generates an image, checks it against each requirement of the prompt and refines it; it "
-    "returns the file, a small copy and a checklist. edit_image edits an image in the same way. verify_image "
-    "checks any image against a prompt. Manage runs by id with get_run, cancel_run and resume_run."
+    "returns the file, a small copy and a checklist. edit_image edits an image in the same way. repair_image "
+    "mends only what an image lacks. verify_image checks any image against a prompt. Manage runs by "
+    "id with get_run, cancel_run and resume_run."
 )
 _CHUNK = 65_536
 _STDIO_PATIENCE_S = 1.0
@@ -89,6 +90,7 @@ def create_server(tools: Tools) -> MCPServer[Any]:
     for tool, kind in (
         (tools.generate_image, changing),
         (tools.edit_image, changing),
+        (tools.repair_image, changing),
         (tools.verify_image, reading),
         (tools.get_run, reading),
         (tools.cancel_run, changing),

@@ -1,4 +1,4 @@
-"""Generate, edit, verify, get, cancel, resume."""
+"""Generate, edit, repair, verify, get, cancel, resume."""
 
 from __future__ import annotations
 
@@ -143,6 +143,39 @@ class Tools:
         given = {"source": self._picture(path, image), "out": self._target(out)}
         arguments = cast("RunArguments", {**options, **given})
         return await self._run(context, prompt, arguments, link=link, wait=wait)
+
+    @_with_run_options("repair_image")
+    async def repair_image(  # noqa: PLR0913 - each is an argument of the tool
+        self,
+        context: Context[Any, Any],
+        prompt: Annotated[str, Field(description="What the image should show, all of it.")],
+        path: Annotated[
+            str | None, Field(description="PNG, JPEG, WebP, GIF, AVIF or HEIC file; not over HTTP.")
+        ] = None,
+        image: Annotated[str | None, Field(description="The image as base64, instead of a path.")] = None,
+        mask: Annotated[
+            str | None,
+            Field(description="Base64 of an image of the same size, white or transparent where it may change."),
+        ] = None,
+        instruction: Annotated[str | None, Field(description="What to change first, in plain words.")] = None,
+        *,
+        out: Out = None,
+        link: Link = False,
+        wait: Wait = True,
+        **options: Unpack[RunOptions],
+    ) -> Answer:
+        """Check an image against a prompt, and mend only what it lacks, keeping the rest.
+
+        An image that lacks nothing is returned as it is. Returns the same as generate_image.
+        """
+        given: dict[str, Any] = {"out": self._target(out), "instruction": instruction}
+        if mask is not None:
+            given["mask"] = decode_base64(mask, "mask", "Send the mask as base64 in `mask`.")
+        picture, caller = self._picture(path, image), self._caller(context)
+        arguments = cast("RunArguments", {**options, **given, "owner": caller.owner})
+        starting = self.manager.repair(picture, prompt, **arguments)
+        run_id = await self._start_run(caller, max_images(arguments), starting)
+        return await self._answer(run_id, context, link=link, wait=wait)
 
     async def verify_image(
         self,

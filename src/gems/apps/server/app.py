@@ -54,7 +54,8 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
     app.add_middleware(gate.SecurityHeaders)
     app.add_exception_handler(GemsError, _gems_error_response)
     app.add_exception_handler(RequestValidationError, _validation_error_response)
-    for part in (health.router, images.router, runs.router, runs.events_router, checks.router, openai.router):
+    of_runs = (runs.router, runs.repair_router, runs.events_router)
+    for part in (health.router, images.router, *of_runs, checks.router, openai.router):
         app.include_router(part)
     app.include_router(langserve.router())
     if settings.serve.web and mount.is_installed():

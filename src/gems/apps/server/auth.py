@@ -309,12 +309,14 @@ def status_of(error: GemsError) -> int:
     return known or {"request": 400, "provider": 502, "nobody": 503}.get(error.fault, 500)
 
 
-def error_details(error: GemsError) -> dict[str, str]:
-    """Return the JSON details of an error, the same as those of the CLI."""
-    return {
+def error_details(error: GemsError) -> dict[str, Any]:
+    """Return the JSON details of an error, the same as those of the CLI; with the question that a run asks."""
+    details: dict[str, Any] = {
         "type": type(error).__name__,
         "message": error.message,
         "fault": error.fault,
         "hint": error.hint,
         "run_id": error.run_id,
     }
+    asks = isinstance(error, AnswerNeededError) and error.question is not None
+    return details | {"question": error.question} if asks else details

@@ -14,6 +14,7 @@ import anyio
 from fastapi import Request
 from sse_starlette import EventSourceResponse
 from starlette.requests import HTTPConnection
+from starlette.types import Message
 
 from gems.apps.run_manager import RunManager
 from gems.apps.server.auth import Access, Caller, ForeignPageError, UnknownKeyError, open_keys
@@ -67,6 +68,18 @@ def caller_at(service: Service, request: HTTPConnection) -> Caller:
     if not service.access.needs_key:
         check_neighbour(request, service.settings)
     return service.access.caller(request.headers.get("authorization"), request.headers.get("api-key"))
+
+
+def with_body(request: Request, body: bytes, content_type: str) -> Request:
+    """Return the request with another body."""
+    new = {b"content-type": content_type.encode("latin-1"), b"content-length": str(len(body)).encode()}
+    headers = [(name, value) for name, value in request.scope["headers"] if name not in new]
+    unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return unread.pop() if unread else await request.receive()
+
+    return Request({**request.scope, "headers": [*headers, *new.items()]}, receive)
 
 
 def event_stream(service: Service, events: AsyncIterator[Any], **options: Any) -> EventSourceResponse:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 
 from gems.apps.run_manager import RunManager
 from gems.apps.server.auth import Caller, error_details, images_left, max_images
-from gems.apps.server.dependencies import Service, caller_of, event_stream, service_of
+from gems.apps.server.dependencies import Service, caller_of, event_stream, service_of, with_body
 from gems.apps.server.schemas import (
     ForkRequest,
+    RepairBody,
     ResumeRequest,
     RunAnswer,
     RunBegun,
@@ -29,9 +34,10 @@ from gems.apps.server.schemas import (
 )
 from gems.errors import GemsError, InternalError, RequestError
 from gems.memory.run_filter import RunFilter
-from gems.options import parse_datetime
+from gems.options import OPTIONS, parse_datetime
 from gems.runs.cleanup import Deletion
-from gems.runs.source_images import decode_base64
+from gems.runs.source_images import MAX_BASE64, decode_base64
+from gems.types import Decision
 
 # Reports contain text of users and models, so they may load nothing from outside.
 _REPORT_POLICY = (
@@ -54,7 +60,17 @@ async def start_run(service: Service, caller: Caller, request: RunRequest) -> st
         return await service.manager.start(**given, owner=caller.owner)
 
 
-async def resume_run(service: Service, caller: Caller, run_id: str, answer: str | None = None) -> str:
+async def repair_image(service: Service, caller: Caller, body: RepairBody) -> str:
+    """Start a run of the caller that mends an image, within the limits of their key, and return its id."""
+    given = body.given()
+    image, prompt = decode_base64(given.pop("image"), "image"), given.pop("prompt")
+    if "mask" in given:
+        given["mask"] = decode_base64(given["mask"], "mask")
+    async with service.access.beginning(caller, max_images(given)):
+        return await service.manager.repair(image, prompt, **given, owner=caller.owner)
+
+
+async def resume_run(service: Service, caller: Caller, run_id: str, answer: str | Decision | None = None) -> str:
     """Resume a run of the caller, unless it is in progress already."""
     row = await service.access.row(caller, run_id)
     if service.manager.is_working(run_id):
@@ -79,11 +95,12 @@ async def fork_run(service: Service, caller: Caller, run_id: str, request: ForkR
     """Start a fork of a run of the caller and return its id."""
     row = await service.access.row(caller, run_id)
     given = request.given()
-    number, prompt = given.pop("round"), given.pop("prompt", None)
+    number, prompt, _ = given.pop("round"), given.pop("prompt", None), given.pop("decision", None)
+    decision = None if request.decision is None else request.decision.decision()
     options: dict[str, Any] = {**row["options"], **given}
     left = max(1, options["max_rounds"] - number) * options["candidates"]
     async with service.access.beginning(caller, left):
-        return await service.manager.fork(run_id, number, prompt, **given)
+        return await service.manager.fork(run_id, number, prompt, decision=decision, **given)
 
 
 router = APIRouter(prefix="/runs", tags=["runs"])
@@ -98,6 +115,52 @@ TimeFilter = Annotated[
 async def begin(body: RunBody, request: Request, caller: CurrentCaller) -> RunBegun:
     """Start a run in the background. Watch its events for progress."""
     return RunBegun.of(await start_run(service_of(request), caller, body))
+
+
+class _RepairRoute(APIRoute):
+    """Route that takes its JSON as a form as well, with images as files."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        """Wrap the handler."""
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "multipart/form-data":
+                return await handle(request)
+            fields: dict[str, Any] = {}
+            try:
+                async with request.form(max_part_size=MAX_BASE64) as form:
+                    for name, value in form.items():
+                        is_text = isinstance(value, str)
+                        fields[name] = (
+                            _field_of(name, value) if is_text else base64.b64encode(await value.read()).decode()
+                        )
+            except (HTTPException, MultiPartException) as error:
+                raise RequestError(f"The form cannot be read: {getattr(error, 'detail', error)}") from error
+            return await handle(with_body(request, json.dumps(fields).encode(), "application/json"))
+
+        return handled
+
+
+def _field_of(name: str, value: str) -> Any:
+    """Return a field of a form as JSON would have it: numbers and truth values are texts there."""
+    option = OPTIONS.get(name)
+    if option is None or option.type not in (int, float, bool):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+repair_router = APIRouter(prefix="/runs", tags=["runs"], route_class=_RepairRoute)
+
+
+@repair_router.post("/repair", status_code=202)
+async def repair(body: RepairBody, request: Request, caller: CurrentCaller) -> RunBegun:
+    """Judge an image in the background, and mend what it lacks. It is the run's first round, and is not drawn."""
+    return RunBegun.of(await repair_image(service_of(request), caller, body))
 
 
 @router.get("")
@@ -144,8 +207,9 @@ async def cancel(run_id: RunId, request: Request, caller: CurrentCaller) -> RunB
 
 @router.post("/{run_id}/resume", status_code=202)
 async def resume(run_id: RunId, request: Request, caller: CurrentCaller, body: ResumeRequest | None = None) -> RunBegun:
-    """Resume a run that was interrupted, failed, was cancelled, or waits for an answer."""
-    answer = body.answer if body is not None else None
+    """Resume a run that was interrupted, failed, was cancelled, or waits for an answer or a decision."""
+    decision = body.decision.decision() if body is not None and body.decision is not None else None
+    answer = body.answer if body is not None and decision is None else decision
     return RunBegun.of(await resume_run(service_of(request), caller, run_id, answer))
 
 

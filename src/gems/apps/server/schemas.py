@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
@@ -12,7 +12,7 @@ from gems.events import Event, Finished
 from gems.options import MAX_PROMPT, MAX_ROUNDS, with_options
 from gems.results import RunResult
 from gems.runs.source_images import MAX_BASE64
-from gems.types import Fork, Options, RunRow
+from gems.types import MAX_INSTRUCTION, Decision, DecisionAction, Fork, Options, RunRow
 
 Status = Literal["running", "interrupted", "done", "failed"]
 
@@ -47,6 +47,45 @@ class RunBody(RunRequest):
     )
 
 
+_IMAGE = "PNG, JPEG, WebP, GIF, AVIF or HEIC image as base64"
+
+
+@with_options("repair")
+class RepairBody(StrictBody):
+    """Request to judge an image and mend what it lacks.
+
+    The same fields may be sent as `multipart/form-data`, with the images as files.
+    """
+
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT, description="What the image should show.")
+    image: str = Field(max_length=MAX_BASE64, description=f"{_IMAGE}, or a data URL.")
+    mask: str | None = Field(
+        None,
+        max_length=MAX_BASE64,
+        description="Image of the same size, white or transparent where the image may change; nothing else changes.",
+    )
+    instruction: str | None = Field(
+        None, max_length=MAX_INSTRUCTION, description="What to change first, in your own words."
+    )
+
+
+class DecisionBody(StrictBody):
+    """What a person wants next."""
+
+    action: DecisionAction | None = Field(
+        None, description="Default: edit if there is a parent, a mask or an instruction, else continue."
+    )
+    parent: str | None = Field(None, max_length=64, description="Id of an image of the run. Default: the best one.")
+    mask: str | None = Field(
+        None, max_length=MAX_BASE64, description="Image of the parent's size, white or transparent where it may change."
+    )
+    instruction: str | None = Field(None, max_length=MAX_INSTRUCTION, description="What to change, in your own words.")
+
+    def decision(self) -> Decision:
+        """Return the fields that are set."""
+        return cast("Decision", self.given())
+
+
 @with_options("fork")
 class ForkRequest(StrictBody):
     """Request to start a fork."""
@@ -55,12 +94,16 @@ class ForkRequest(StrictBody):
     prompt: str | None = Field(
         None, min_length=1, max_length=MAX_PROMPT, description="Next prompt. Default: that of the reflector."
     )
+    decision: DecisionBody | None = Field(
+        None, description="What is changed or drawn next, in place of a prompt: edit or redraw."
+    )
 
 
 class ResumeRequest(StrictBody):
     """Request to resume a run."""
 
     answer: str | None = Field(None, max_length=MAX_PROMPT, description="Answer to a question that a skill asked.")
+    decision: DecisionBody | None = Field(None, description="What follows, in a run that asks a person (`ask`).")
 
 
 class RunBegun(BaseModel):

@@ -259,7 +259,7 @@ def test_edits_that_make_no_sense(
         ({"image": base64.b64encode(b"no image").decode()}, "image", "not a valid image"),
         ({"image": base64.b64encode(bomb()).decode()}, "image", "pixels"),
         ({"image": None}, "image", "missing"),
-        ({"image": SENT, "mask": {"image_url": SENT}}, "mask", "Masks are not supported"),
+        ({"image": SENT, "mask": {"image_url": SENT}}, "mask", "selects nothing"),
         ({"images": [SENT, SENT]}, "image", "2 images were sent"),
         ({"image": SENT, "prompt": None}, "prompt", "missing"),
         ({"image": SENT, "n": "many"}, "n", "n"),

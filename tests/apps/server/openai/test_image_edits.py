@@ -16,11 +16,14 @@ from PIL import Image
 
 from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile
+from gems.models.images import encode_png
 from gems.service import Gems
 from gems.settings import GeneratorSettings, ServeSettings
 from tests.apps.server.openai.conftest import CHAT, Client
 from tests.apps.server.openai.test_images import picture, shown
 from tests.support.http_server import serving
+from tests.support.repairs import is_kept_outside
+from tests.support.repairs import photo as sample
 from tests.support.scripted_models import settings_at
 from tests.support.scripted_service import PATIENCE_S, House
 from tests.support.stub import Fault, StubServer
@@ -105,6 +108,46 @@ def test_an_image_is_sent_as_text_of_a_form(base: str, house: House, editor: Stu
     answer = httpx.post(f"{base}/v1/images/edits", files=fields, timeout=PATIENCE_S)
     assert answer.status_code == 200, answer.text
     assert is_edited(answer.json()["data"][0]["b64_json"])
+
+
+def clear(size: tuple[int, int], box: tuple[int, int, int, int]) -> bytes:
+    """A mask as OpenAI has them: what may change is transparent."""
+    whole = Image.new("RGBA", size, (0, 0, 0, 255))
+    whole.paste((0, 0, 0, 0), box)
+    return encode_png(whole)
+
+
+@pytest.mark.parametrize("size", [SIZE, (100, 50)], ids=["a size of the generator", "another size"])
+def test_nothing_changes_outside_of_a_mask(openai: OpenAI, editor: StubServer, size: tuple[int, int]) -> None:
+    before, box = sample(size), (10, 10, 60, 40)
+    mask = ("mask.png", clear(size, box), "image/png")
+    answer = edited(openai, image=("photo.png", before, "image/png"), mask=mask, size=f"{SIZE[0]}x{SIZE[1]}")
+    assert is_kept_outside(before, base64.b64decode(answer.data[0].b64_json), box)
+    assert editor.calls("images")[0].files["mask"]
+
+
+def test_mask_is_sent_as_json(base: str, house: House) -> None:
+    image, mask = (base64.b64encode(data).decode() for data in (sample(SIZE), clear(SIZE, (10, 10, 60, 40))))
+    body = {"prompt": "it", "image": image, "mask": {"image_url": mask}, "max_rounds": 1}
+    answer = httpx.post(f"{base}/v1/images/edits", json=body, timeout=PATIENCE_S)
+    assert answer.status_code == 200, answer.text
+    after = base64.b64decode(answer.json()["data"][0]["b64_json"])
+    assert is_kept_outside(sample(SIZE), after, (10, 10, 60, 40))
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        (clear((50, 50), (0, 0, 9, 9)), "50x50"),
+        (clear(SIZE, (0, 0, 0, 0)), "selects nothing"),
+        (b"no image", "not a complete image"),
+    ],
+)
+def test_masks_that_are_refused(openai: OpenAI, house: House, mask: bytes, said: str) -> None:
+    with pytest.raises(sdk.BadRequestError, match=said) as caught:
+        edited(openai, mask=("mask.png", mask, "image/png"))
+    assert (caught.value.code, caught.value.param) == ("invalid_mask", "mask")
+    assert house.chat.asked == []
 
 
 def test_several_results(openai: OpenAI, editor: StubServer) -> None:

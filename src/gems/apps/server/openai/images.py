@@ -14,10 +14,9 @@ import httpx
 from fastapi import Depends, Form, Request, Response
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from starlette.types import Message
 
 from gems.apps.server.auth import Caller
-from gems.apps.server.dependencies import Service, caller_of, event_stream, service_of
+from gems.apps.server.dependencies import Service, caller_of, event_stream, service_of, with_body
 from gems.apps.server.openai import schemas
 from gems.apps.server.openai.errors import (
     RUN_HEADER,
@@ -44,7 +43,7 @@ from gems.events import Finished, ImageDrawn, Judged
 from gems.models.images import decode_image, flatten_image, open_image
 from gems.options import check_editing
 from gems.results import RunResult
-from gems.runs.source_images import MAX_BASE64, SourceImage, decode_base64, read_source_image
+from gems.runs.source_images import MAX_BASE64, SourceImage, decode_base64, read_mask_image, read_source_image
 from gems.types import GeneratorCapabilities
 
 STREAM: dict[str, Any] = {
@@ -225,9 +224,6 @@ async def load_source(body: schemas.EditBody, generator: GeneratorCapabilities) 
     if not uploads:
         raise AnswerError("image is missing.", param="image", code="missing_required_parameter")
     check_editing(generator)
-    if body.mask is not None:
-        message = "Masks are not supported. Omit mask, and describe in the prompt what to change and where."
-        raise AnswerError(message, param="mask", code="mask_unsupported")
     if len(uploads) > 1:
         message = f"{len(uploads)} images were sent, but only one can be edited."
         raise AnswerError(message, param="image", code="too_many_images")
@@ -235,6 +231,18 @@ async def load_source(body: schemas.EditBody, generator: GeneratorCapabilities) 
         return await asyncio.to_thread(read_source_image, await uploads[0].read())
     except RequestError as error:
         raise AnswerError(f"Invalid image. {error}", param="image", code="invalid_image") from None
+
+
+async def load_mask(body: schemas.EditBody, source: SourceImage) -> bytes | None:
+    """Return the mask of a request, if it has one; raise AnswerError if it does not fit the image."""
+    if body.mask is None:
+        return None
+    data = await body.mask.read()
+    try:
+        await asyncio.to_thread(read_mask_image, data, (source.width, source.height))
+    except RequestError as error:
+        raise AnswerError(str(error), param="mask", code="invalid_mask") from None
+    return data
 
 
 images_router = new_router()
@@ -267,22 +275,10 @@ class _EditRoute(OpenAIRoute):
             if form is None:
                 return await handle(request)
             await request.close()
-            return await handle(_with_body(request, form))
+            form_type = form.headers.get("content-type", "application/x-www-form-urlencoded")
+            return await handle(with_body(request, form.read(), form_type))
 
         return handled
-
-
-def _with_body(request: Request, form: httpx.Request) -> Request:
-    """Return the request with another body."""
-    body, new = form.read(), {b"content-type", b"content-length"}
-    headers = [(name, value) for name, value in request.scope["headers"] if name not in new]
-    headers += [(name.lower(), value) for name, value in form.headers.raw if name.lower() in new]
-    unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive() -> Message:
-        return unread.pop() if unread else await request.receive()
-
-    return Request({**request.scope, "headers": headers}, receive)
 
 
 def _form_of_texts(items: list[tuple[str, str | bytes]]) -> httpx.Request:
@@ -375,17 +371,23 @@ async def edit(
     check_model(service, body.model)
     supported_size(body.size, generator)
     source = await load_source(body, generator)
-    return await _run_images(request, caller, body, response, source)
+    mask = await load_mask(body, source)
+    return await _run_images(request, caller, body, response, source, mask)
 
 
 async def _run_images(
-    request: Request, caller: Caller, body: schemas.ImageFields, response: Response, source: SourceImage | None = None
+    request: Request,
+    caller: Caller,
+    body: schemas.ImageFields,
+    response: Response,
+    source: SourceImage | None = None,
+    mask: bytes | None = None,
 ) -> schemas.ImagesAnswer | EventSourceResponse:
     service = service_of(request)
     if body.stream and body.count > 1:
         raise AnswerError("A streamed response contains one image; omit n.", param="n")
     _check_background(service, body)
-    begun = await start_runs(service, caller, body.prompt, body, body.count, source)
+    begun = await start_runs(service, caller, body.prompt, body, body.count, source, mask)
     if body.stream:
         events = stop_if_left(service, begun, _stream_image(service, begun, body))
         return stream_response(service, events, begun.run_ids)

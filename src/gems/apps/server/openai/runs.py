@@ -74,7 +74,13 @@ def check_model(service: Service, name: str | None) -> str:
 
 
 async def start_runs(
-    service: Service, caller: Caller, prompt: str, fields: RunFields, count: int = 1, source: SourceImage | None = None
+    service: Service,
+    caller: Caller,
+    prompt: str,
+    fields: RunFields,
+    count: int = 1,
+    source: SourceImage | None = None,
+    mask: bytes | None = None,
 ) -> StartedRuns:
     """Start `count` runs that differ in their seeds, or none if one fails."""
     model = check_model(service, fields.model)
@@ -89,6 +95,7 @@ async def start_runs(
         "deadline_s": limit_s * _SHARE,
         "owner": caller.owner,
         "source": source,
+        "mask": mask,
     }
     arguments = cast("RunArguments", {**options, **own})
     if caller.key is not None and count > caller.key.runs_at_a_time:

@@ -79,7 +79,9 @@ class EditBody(ImageFields):
 
     image: list[UploadFile] = Field(default_factory=list, description="One image: PNG, JPEG, WebP, GIF, AVIF or HEIC.")
     images: list[UploadFile] = Field(default_factory=list, alias="image[]", description="Alternative name of `image`.")
-    mask: UploadFile | None = Field(None, description="Not supported: describe the change in the prompt.")
+    mask: UploadFile | None = Field(
+        None, description="Image of the same size, transparent where it may change. No other pixel changes."
+    )
     input_fidelity: str | None = None
 
     @property
