@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from gems.models.masks import read_mask
 from gems.types import ImageRequest
 from tests.support.stub.responses import Answer
 
@@ -106,8 +107,8 @@ def edited_picture(request: ImageRequest) -> bytes:
         if request.mask is None:
             below.paste(paint.crop(half), half)
         else:
-            with Image.open(io.BytesIO(request.mask)) as mask:
-                below.paste(paint, mask=mask.convert("L").resize(paint.size))
+            # White, or transparent as OpenAI's are.
+            below.paste(paint, mask=read_mask(request.mask, None).resize(paint.size))
         paint = below
     out = io.BytesIO()
     paint.save(out, "PNG")
