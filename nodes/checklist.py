@@ -12,14 +12,14 @@ from typing import Any, get_args
 from gems.errors import GemsError, LimitReached, ProviderError, RefusedError, SkillError, UnreadableReplyError
 from gems.models.chat.answers import read_answer
 from gems.models.chat.messages import Picture
-from gems.models.chat.schemas import MAX_QUESTIONS, OUT_OF_REACH, AnswerReply, ChecklistReply
+from gems.models.chat.schemas import MAX_QUESTIONS, OUT_OF_REACH, AnswerReply, ChecklistReply, read_box
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import EDITED, ORIGINAL, numbered, question
 from gems.nodes.skills import limit_time, skill_verifiers, used_skills
-from gems.skills.authoring import VerifierRequest
+from gems.skills.authoring import VerifierAnswer, VerifierRequest
 from gems.skills.loader import forbid_exit, format_code_error
 from gems.state import State
-from gems.types import Answer, AnswerValue, Requirement, build_answer, unknown_answer
+from gems.types import Answer, AnswerValue, Finding, Requirement, build_answer, unknown_answer
 
 Attempts = tuple[int, ...]
 """Numbers that make repeated questions distinct in the ledger."""
@@ -49,15 +49,22 @@ class Judgement:
 async def judge_image(
     image: str, requirements: Sequence[Requirement], work: NodeContext, known: Mapping[str, Answer]
 ) -> Judgement:
-    """Answer all requirements about a stored image; those in `known` were answered by verifiers."""
-    open_ones = [requirement for requirement in requirements if requirement["id"] not in known]
+    """Answer all requirements about a stored image; those in `known` were answered by verifiers.
+
+    What an instrument answered is asked as well, since either may be wrong.
+    """
+    measured = {name: answer for name, answer in known.items() if "finding" in answer}
+    open_ones = [item for item in requirements if item["id"] not in known or item["id"] in measured]
     asked = Judgement([])
+    pictures = await pictures_to_judge(image, work) if open_ones else []
     if open_ones:
         # The paper asks one question per call.
         ask = ask_individually if work.profile == "paper" else ask_checklist
-        asked = await ask(await pictures_to_judge(image, work), open_ones, work, _FIRST_ATTEMPTS)
+        asked = await ask(pictures, open_ones, work, _FIRST_ATTEMPTS)
     _warn_undecided(asked, work)
     answers = asked.by_requirement() | dict(known)
+    if measured:
+        answers |= await _compare(pictures, requirements, asked.by_requirement(), measured, work)
     judgement = Judgement([answers[requirement["id"]] for requirement in requirements], asked.thought)
     return judgement if work.profile == "paper" else _apply_parents(judgement, requirements)
 
@@ -70,6 +77,60 @@ def _warn_undecided(judgement: Judgement, work: NodeContext) -> None:
         work.warn(
             f"The judge answered none of {len(judgement.answers)} questions about an image; it said: {said[:160]}"
         )
+
+
+async def _compare(
+    pictures: Sequence[Picture],
+    requirements: Sequence[Requirement],
+    judged: Mapping[str, Answer],
+    measured: Mapping[str, Answer],
+    work: NodeContext,
+) -> dict[str, Answer]:
+    """Return what instruments and the judge say together; where they contradict each other, the judge looks again.
+
+    That look decides; if it cannot, the instrument does.
+    """
+    found = {name: _join_answers(answer, judged[name]) for name, answer in measured.items()}
+    torn = [item for item in requirements if item["id"] in found and _is_contested(found[item["id"]])]
+    told = [_describe_contradiction(measured[item["id"]], judged[item["id"]]) for item in torn]
+    for start in range(0, len(torn), MAX_QUESTIONS):
+        listed = slice(start, start + MAX_QUESTIONS)
+        try:
+            looked = await _ask_list(pictures, torn[listed], work, 0, numbered(told[listed]))
+        except ProviderError as error:
+            work.warn(f"An instrument and the judge contradict each other, and nobody could look again: {error}")
+            continue
+        for name, answer in looked.by_requirement().items():
+            # An instrument that was right knows best what is wrong, and where.
+            if answer["answer"] == judged[name]["answer"]:
+                decided: Answer = answer | {"source": "confirmation", "finding": found[name]["finding"]}
+                found[name] = decided | _place_of(answer if "box" in answer else judged[name])
+            elif answer["answer"] != "unknown" and "box" not in found[name]:
+                found[name] |= _place_of(answer)
+    return found
+
+
+def _join_answers(measured: Answer, judged: Answer) -> Answer:
+    """Return an instrument's answer, with what the judge said and, if both say no, where."""
+    finding: Finding = measured["finding"] | {"judge": judged["answer"]}
+    both = measured["answer"] == judged["answer"] == "no" and "box" not in measured
+    return measured | {"finding": finding} | _place_of(judged if both else None)
+
+
+def _place_of(answer: Answer | None) -> dict[str, Any]:
+    return {name: answer[name] for name in ("box", "placed_by") if name in answer} if answer else {}  # type: ignore[literal-required]
+
+
+def _is_contested(answer: Answer) -> bool:
+    return {answer["finding"]["answer"], answer["finding"]["judge"]} == {"yes", "no"}
+
+
+def _describe_contradiction(measured: Answer, judged: Answer) -> str:
+    instrument = measured["finding"]["instrument"]
+    return (
+        f"The instrument {instrument} says {measured['answer']}: {measured['evidence']} Somebody who looked says "
+        f"{judged['answer']}: {judged['evidence']}"
+    )
 
 
 async def pictures_to_judge(image: str, work: NodeContext) -> list[Picture]:
@@ -129,11 +190,17 @@ async def _ask_one_list(
 
 
 async def _ask_list(
-    pictures: Sequence[Picture], requirements: Sequence[Requirement], work: NodeContext, attempt: int
+    pictures: Sequence[Picture],
+    requirements: Sequence[Requirement],
+    work: NodeContext,
+    attempt: int,
+    findings: str = "",
 ) -> Judgement:
+    """Ask for all answers in one reply; `findings` are what contradicts itself about each, if anything does."""
+    listed = {"questions": numbered(requirement["question"] for requirement in requirements)}
     asked = question(
-        "checklist",
-        {"questions": numbered(requirement["question"] for requirement in requirements)},
+        "settle" if findings else "checklist",
+        listed | ({"findings": findings} if findings else {}),
         pictures=pictures,
         attempt=attempt,
         editing=work.is_editing,
@@ -281,7 +348,11 @@ async def _answers_of_skill(
     skill = work.context.skills.get(name)
     verifiers = await asyncio.to_thread(skill_verifiers, skill) if skill is not None else []
     answers: dict[str, Answer] = {}
+    # The paper's loop has no instruments.
+    detector = None if work.profile == "paper" else work.context.detector
     for verifier in verifiers:
+        if detector is None and getattr(verifier, "uses_detector", False):
+            continue
         left = [item for item in requirements if item["id"] not in answers]
         try:
             taken = [item for item in left if verifier.takes(item)]
@@ -289,7 +360,7 @@ async def _answers_of_skill(
             raise SkillError(f"Its verifier tried to exit the program: SystemExit: {error}.") from None
         if taken:
             data = await work.context.images.load(image)
-            request = VerifierRequest(image=data, user_prompt=prompt, requirements=taken)
+            request = VerifierRequest(image=data, user_prompt=prompt, requirements=taken, detector=detector)
             async with limit_time(work.context.skill_timeout_s):
                 found = await work.within_limits(forbid_exit(verifier.verify)(request))
             if not isinstance(found, Mapping):
@@ -302,5 +373,18 @@ async def _answers_of_skill(
                 if value not in get_args(AnswerValue):
                     raise SkillError(f"Its verifier answers {value!r:.80}; it must be yes, no or unknown.")
                 if value != "unknown":
-                    answers[item["id"]] = build_answer(item, value, str(said.evidence), source=name)
+                    answers[item["id"]] = _build_measured(item, value, said, name, work)
     return answers
+
+
+def _build_measured(
+    requirement: Requirement, value: AnswerValue, said: VerifierAnswer, skill: str, work: NodeContext
+) -> Answer:
+    """Return a verifier's answer, with its place and, if an instrument gave it, its finding."""
+    box = read_box(list(said.box))
+    answer = build_answer(requirement, value, str(said.evidence), source=skill, box=box)
+    if "box" in answer:
+        answer["placed_by"] = said.instrument or skill
+    if said.instrument and work.profile != "paper":
+        answer["finding"] = {"instrument": said.instrument, "answer": value, "judge": "unknown"}
+    return answer

@@ -13,6 +13,7 @@ from langgraph.types import Overwrite
 from gems.errors import GemsError, LimitReached, ProviderError
 from gems.events import Judged
 from gems.nodes.base import Update, stop_reason_for
+from gems.nodes.boxes import check_boxes
 from gems.nodes.checklist import (
     Judgement,
     ask_checklist,
@@ -227,11 +228,26 @@ async def judge(state: State, work: NodeContext) -> Update:
     unknown = Judgement([unknown_answer(requirement, "not judged") for requirement in requirements])
     judgements = [found or unknown for found in drop_failed(results, work)]
     judgements, error = await _confirm_candidates(candidates, judgements, requirements, earlier, bool(parent), work)
+    judgements = await _check_places(state, candidates, judgements, work)
     seconds = (state.get("timings") or {}) | {"judge": round(time.perf_counter() - started, 4)}
     turn = _build_round(state, work, candidates, judgements, seconds)
     rounds = [*(state.get("rounds") or []), turn]
     thought = judgements[turn["best"]].thought
     return {"rounds": [turn], "drawn": []} | await _decision_update(state, work, rounds, thought, error)
+
+
+async def _check_places(
+    state: State, candidates: Sequence[Candidate], judgements: Sequence[Judgement], work: NodeContext
+) -> list[Judgement]:
+    """Check the boxes of faults, where images can be mended."""
+    if not may_mend(state["options"], work.context.generator.capabilities):
+        return list(judgements)
+    warned = state.get("warnings") or []
+    checking = (
+        check_boxes(candidate["image"], judgement, state["requirements"], work, warned)
+        for candidate, judgement in zip(candidates, judgements, strict=True)
+    )
+    return list(await asyncio.gather(*checking))
 
 
 async def _confirm_last_round(state: State, work: NodeContext) -> Update:
@@ -245,6 +261,7 @@ async def _confirm_last_round(state: State, work: NodeContext) -> Update:
     requirements, candidates = state["requirements"], before["candidates"]
     is_mended = bool(before.get("parent"))
     judgements, error = await _confirm_candidates(candidates, judgements, requirements, earlier, is_mended, work)
+    judgements = await _check_places(state, candidates, judgements, work)
     judging = before["seconds"].get("judge", 0.0) + time.perf_counter() - started
     seconds = before["seconds"] | {"judge": round(judging, 4)}
     turn = _build_round(state, work, before["candidates"], judgements, seconds)

@@ -85,6 +85,7 @@ EDITING: dict[Task, str] = {
     ),
     "verify": _LOOKS_AT_EDITS,
     "checklist": _LOOKS_AT_EDITS,
+    "settle": _LOOKS_AT_EDITS,
 }
 """What is added to the instructions of a task where the run edits an image."""
 
@@ -115,6 +116,14 @@ _YES_NO = (
     "State each as a yes/no question that yes answers if the picture meets it: begin with Is, Are, Does or Do, or with "
     "what begins such a question in the prompt's language. Never ask how many, which or what: where two are wanted, "
     "ask whether there are exactly two."
+)
+
+_ANSWERS = (
+    "First give one line of evidence: what you see, where, how many. Then the answer: yes, no or unknown. For a no "
+    "about something that has a place in the picture, box is the place, [x1, y1, x2, y2] in thousandths of the width "
+    "and the height from the upper left corner; otherwise it is empty.\n"
+    'Answer with JSON only: {"answers": [{"number": 1, "evidence": "...", "answer": "...", "box": []}]}, one entry per '
+    "question."
 )
 
 _INSTRUCTIONS: dict[Task, str] = {
@@ -184,13 +193,13 @@ _INSTRUCTIONS: dict[Task, str] = {
         'its own: {"kind": "new", "picture": 0, "instruction": "", "prompt": ""}.'
     ),
     "verify": ("Answer the question. Begin with Yes, No or Unknown, then one line that says what you see."),
-    "checklist": (
-        "Answer each of the numbered questions independently of the others. First give one line of evidence: what "
-        "you see, where, how many. Then the answer: yes, no or unknown. For a no about something that has a place in "
-        "the picture, box is the place, [x1, y1, x2, y2] in thousandths of the width and the height from the upper "
-        "left corner; otherwise it is empty.\n"
-        'Answer with JSON only: {"answers": [{"number": 1, "evidence": "...", "answer": "...", "box": []}]}, one '
-        "entry per question."
+    "checklist": f"Answer each of the numbered questions independently of the others. {_ANSWERS}",
+    "settle": (
+        "An instrument and somebody who looked at the picture contradict each other about each of the numbered "
+        "questions; the findings, numbered as the questions, say what both found. Either may be wrong: instruments "
+        "overlook things, count one twice or take another for it, and people are hasty. Places are [x1, y1, x2, y2] in "
+        "thousandths of the width and the height from the upper left corner. Look there and at all the rest yourself, "
+        f"count and compare, and decide each question independently of the others. {_ANSWERS}"
     ),
     "summarise": (
         f"You compress what happened in one round of drawing into an experience. {_EXPERIENCE}\n"
@@ -260,6 +269,7 @@ REPLIES: dict[Task, type[BaseModel] | None] = {
     "follow": FollowUpReply,
     "verify": None,
     "checklist": ChecklistReply,
+    "settle": ChecklistReply,
     "summarise": ExperienceReply,
     "refine": PromptReply,
     "reflect": ReflectionReply,

@@ -19,6 +19,7 @@ from gems.types import AnswerValue, DrawingSettings, Options, Requirement, Requi
 if TYPE_CHECKING:
     from langgraph.graph import StateGraph
 
+    from gems.models.detectors.base import ObjectDetector
     from gems.nodes.context import NodeContext
 
     Work = NodeContext
@@ -112,11 +113,13 @@ class VerifierRequest:
         image: PNG bytes.
         user_prompt: The user's prompt.
         requirements: Those that the verifier takes.
+        detector: The run's object detector; None if there is none, or in profile `paper`.
     """
 
     image: bytes = field(repr=False)
     user_prompt: str
     requirements: Sequence[Requirement]
+    detector: ObjectDetector | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,14 +129,24 @@ class VerifierAnswer:
     Attributes:
         answer: `unknown` leaves the question to the judge.
         evidence: The exact finding, which the reflector is shown. At most 300 characters are kept.
+        box: Where a `no` has its place: x1, y1, x2, y2 in thousandths of width and height from the upper left corner;
+            empty if it has none.
+        instrument: Name of the instrument that found it, for which its agreement with the judge is counted: the judge
+            is asked as well, and looks once more where the two contradict each other. Empty for an answer that stands
+            by itself.
     """
 
     answer: AnswerValue
     evidence: str
+    box: Sequence[int] = ()
+    instrument: str = ""
 
 
 class Verifier(Protocol):
-    """A tool that answers certain requirements better than a general model."""
+    """A tool that answers certain requirements better than a general model.
+
+    One with an attribute `uses_detector` that is true is left out where there is no detector.
+    """
 
     def takes(self, requirement: Requirement) -> bool:
         """Return whether it can answer this requirement."""

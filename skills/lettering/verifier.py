@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from gems.models.detectors.base import join_boxes
+from gems.models.images import open_image
 from gems.skills.authoring import VerifierAnswer, VerifierRequest
 from gems.skills.lettering.alignment import Fit, Page, single_line, split_units
 from gems.skills.lettering.ocr import TextLine, TextReader
@@ -41,6 +43,8 @@ _HARMLESS = re.compile(
     re.IGNORECASE,
 )
 """Phrases that look like counts or negations but are covered by every comparison."""
+INSTRUMENT = "ocr"
+"""The name under which its agreement with the judge is counted."""
 _LOW_CONFIDENCE = 0.8
 """Confidence below which a line may be misread, so that a difference in it proves nothing."""
 
@@ -174,11 +178,13 @@ class TextVerifier:
         if not taken:
             return {}
         lines = await self._reader.read(request.image)
-        return await asyncio.to_thread(_answer_all, taken, request.user_prompt, lines)
+        with open_image(request.image) as opened:
+            size = opened.size
+        return await asyncio.to_thread(_answer_all, taken, request.user_prompt, lines, size)
 
 
 def _answer_all(
-    requirements: Sequence[Requirement], prompt: str, lines: Sequence[TextLine]
+    requirements: Sequence[Requirement], prompt: str, lines: Sequence[TextLine], size: tuple[int, int]
 ) -> dict[str, VerifierAnswer]:
     texts = [line.text for line in lines]
     asked = {requirement["id"]: texts_asked(requirement["question"]) for requirement in requirements}
@@ -191,16 +197,30 @@ def _answer_all(
     answers = {}
     for name, parts in asked.items():
         found = [together.get(_same_key(text)) or compare([text], texts)[0] for text in parts]
-        answers[name] = _answer_one(found, lines)
+        answers[name] = _answer_one(found, lines, size)
     return answers
 
 
-def _answer_one(found: Sequence[Comparison], lines: Sequence[TextLine]) -> VerifierAnswer:
+def _answer_one(found: Sequence[Comparison], lines: Sequence[TextLine], size: tuple[int, int]) -> VerifierAnswer:
     failed = [one for one in found if not one.is_met]
     if not failed:
-        return VerifierAnswer(answer="yes", evidence=told(found[0]))
-    misread = any(_may_be_misread(one, lines) for one in failed)
-    return VerifierAnswer(answer="unknown" if misread else "no", evidence=told(failed[0]))
+        return VerifierAnswer(answer="yes", evidence=told(found[0]), instrument=INSTRUMENT)
+    if any(_may_be_misread(one, lines) for one in failed):
+        return VerifierAnswer(answer="unknown", evidence=told(failed[0]))
+    box = _find_place(failed[0], lines, size)
+    return VerifierAnswer(answer="no", evidence=told(failed[0]), box=box, instrument=INSTRUMENT)
+
+
+def _find_place(one: Comparison, lines: Sequence[TextLine], size: tuple[int, int]) -> list[int]:
+    """Return the box of the lines with the wrong words, else of the incomplete text; empty if nothing was read."""
+    wrong = " ".join([*(read for _, read in one.wrong), *one.doubled]) or one.found
+    keys = {unit.key for unit in split_units([wrong])}
+    placed = [line for line in lines if keys & {unit.key for unit in split_units([line.text])}]
+    boxes = [(line.left, line.top, line.right, line.bottom) for line in placed]
+    if not boxes:
+        return []
+    sides = (*size, *size)
+    return [min(1000, max(0, round(1000 * edge / side))) for edge, side in zip(join_boxes(boxes), sides, strict=True)]
 
 
 def _may_be_misread(one: Comparison, lines: Sequence[TextLine]) -> bool:

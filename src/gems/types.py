@@ -56,6 +56,17 @@ class Requirement(TypedDict):
     """Name of the skill that added it; missing if it comes from the user's prompt."""
 
 
+class Finding(TypedDict):
+    """What an instrument answered to a requirement that the judge was asked about as well."""
+
+    instrument: str
+    """Its name, such as `ocr` or that of a detector."""
+    answer: AnswerValue
+    """The instrument's."""
+    judge: AnswerValue
+    """The judge's, who did not know the other; where the two are yes and no, another look decided."""
+
+
 class Answer(TypedDict):
     """A judge's answer to one requirement of one image."""
 
@@ -70,6 +81,10 @@ class Answer(TypedDict):
     """Source of the answer: `judge`, `confirmation`, `parent`, or the name of a skill's verifier."""
     box: NotRequired[list[int]]
     """Where a no has its place: x1, y1, x2, y2 in thousandths of width and height from the upper left corner."""
+    placed_by: NotRequired[str]
+    """The instrument that found or checked the box; missing if the judge alone says so."""
+    finding: NotRequired[Finding]
+    """What an instrument found; missing if none looked."""
 
 
 class Candidate(TypedDict):

@@ -41,7 +41,7 @@ PAGES = {
     "docs/results.md": ["balanced against paper"],
     "docs/security.md": ["ann"],
     "docs/serving.md": ['"is_ready": true', "event: finished", "generate_image", "passed"],
-    "docs/skills.md": ["Two Faults", "exit code 1"],
+    "docs/skills.md": ["Two Faults", "exit code 1", "blocks looked at an image"],
 }
 # Files that they must write.
 FILES = {

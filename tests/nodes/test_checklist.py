@@ -11,13 +11,17 @@ from typing import Any
 
 import pytest
 
-from gems.errors import RunCancelledError, SkillError
+from gems.errors import RunCancelledError, ServerError, SkillError
+from gems.models.detectors.base import Detections
+from gems.models.detectors.http import HTTPDetector
 from gems.nodes import checklist
 from gems.nodes.checklist import ask_checklist, ask_verifiers, judge_image
 from gems.nodes.judge import judge
 from gems.skills.authoring import VerifierAnswer, VerifierRequest
 from gems.skills.models import Skill, SkillRegistry
+from gems.skills.objects import ObjectVerifier
 from gems.types import ImageRequest
+from tests.support.detectors import FixedDetector, serving_detector
 from tests.support.scripted_models import OPTIONS, Asked, Desk, checks
 from tests.support.stub.models import flat_picture
 
@@ -349,3 +353,123 @@ async def test_a_judge_that_copies_the_question_answers_nothing(said: str, desk:
     assert len(desk.chat.about("checklist")) <= 3
     assert len(desk.chat.about("verify")) <= 6
     assert work.warnings
+
+
+def measured(answer: Any, box: Any = ()) -> Any:
+    """An instrument's answer to the first requirement."""
+    return {"r1": VerifierAnswer(answer=answer, evidence="Found 4 signs.", box=box, instrument="owl")}
+
+
+@pytest.mark.parametrize("answer", ["yes", "no"])
+async def test_an_instrument_and_a_judge_who_agree_need_no_third_look(answer: str, desk: Desk, verifiers: Any) -> None:
+    verifiers(Reader(measured(answer)))
+    desk.chat.script["checklist"] = checks(answer, "no")
+    found = (await judge(await state(desk), desk.work()))["rounds"][0]["verdicts"][0]["answers"][0]
+    assert (found["answer"], found["source"]) == (answer, "lettering")
+    assert found["finding"] == {"instrument": "owl", "answer": answer, "judge": answer}
+    assert desk.chat.about("settle") == []
+    assert desk.chat.about("checklist")[0].lines("questions") == ["1. Does it say OPEN?", "2. Is it red?"]
+
+
+@pytest.mark.parametrize(
+    ("instrument", "judged", "third", "answer", "source"),
+    [
+        ("yes", "no", "yes", "yes", "lettering"),
+        ("yes", "no", "no", "no", "confirmation"),
+        ("no", "yes", "no", "no", "lettering"),
+        ("no", "yes", "yes", "yes", "confirmation"),
+        ("no", "yes", "unknown", "no", "lettering"),
+        ("no", "unknown", "", "no", "lettering"),
+        ("unknown", "no", "", "no", "judge"),
+    ],
+)
+async def test_a_third_look_decides_where_they_contradict_each_other(
+    instrument: str, judged: str, third: str, answer: str, source: str, desk: Desk, verifiers: Any
+) -> None:
+    verifiers(Reader(measured(instrument)))
+    desk.chat.script |= {"checklist": checks(judged, "no"), "settle": checks(third or "no"), "verify": "unknown"}
+    found = (await judge(await state(desk), desk.work()))["rounds"][0]["verdicts"][0]["answers"][0]
+    assert (found["answer"], found["source"]) == (answer, source)
+    assert ("finding" in found) == (instrument != "unknown")
+    looks = desk.chat.about("settle")
+    assert len(looks) == bool(third)
+    for look in looks:
+        assert look.lines("questions") == ["1. Does it say OPEN?"]
+        assert look.lines("findings") == [
+            f"1. The instrument owl says {instrument}: Found 4 signs. Somebody who looked says {judged}: seen 1"
+        ]
+        assert len(look.pictures) == 1
+
+
+@pytest.mark.parametrize(
+    ("box", "of_judge", "kept", "placed_by"),
+    [
+        ([100, 100, 200, 200], [0, 0, 9, 9], [100, 100, 200, 200], "owl"),
+        ((), [300, 300, 400, 400], [300, 300, 400, 400], None),
+        ((9, 9, 1, 1), [300, 300, 400, 400], [300, 300, 400, 400], None),
+        ([float("nan"), 0, 5, 5], [], None, None),
+        ([float("inf"), 0, 5, 5], [], None, None),
+        ((0, 0, 5, 5000), [], None, None),
+    ],
+)
+async def test_a_no_is_where_the_instrument_says_else_where_the_judge_does(
+    box: Any, of_judge: list[int], kept: Any, placed_by: str | None, desk: Desk, verifiers: Any
+) -> None:
+    verifiers(Reader(measured("no", box)))
+    desk.chat.script["checklist"] = {
+        "answers": [{"number": 1, "answer": "no", "box": of_judge}, {"number": 2, "answer": "yes"}]
+    }
+    found = (await judge(await state(desk), desk.work()))["rounds"][0]["verdicts"][0]["answers"][0]
+    assert (found.get("box"), found.get("placed_by")) == (kept, placed_by)
+
+
+async def test_a_third_look_that_fails_leaves_it_to_the_instrument(desk: Desk, verifiers: Any) -> None:
+    verifiers(Reader(measured("no")))
+    desk.chat.script |= {"checklist": checks("yes", "no"), "settle": ServerError("down")}
+    work = desk.work()
+    update = await judge(await state(desk), work)
+    found = update["rounds"][0]["verdicts"][0]["answers"][0]
+    assert (found["answer"], found["source"]) == ("no", "lettering")
+    assert any("contradict each other, and nobody could look again" in warning for warning in work.warnings)
+
+
+async def test_the_papers_loop_believes_a_verifier_alone_and_has_no_detector(desk: Desk, verifiers: Any) -> None:
+    reader, counter = Reader(measured("no")), Reader(measured("no"), takes=lambda item: True)
+    counter.uses_detector = True  # type: ignore[attr-defined]
+    desk.context = replace(desk.context, detector=FixedDetector(lambda _: Detections(objects=())))
+    verifiers(counter, reader)
+    desk.chat.script["verify"] = "no"
+    work = desk.work(profile="paper")
+    update = await judge(await state(desk, options=OPTIONS | {"profile": "paper"}), work)
+    found = update["rounds"][0]["verdicts"][0]["answers"][0]
+    assert (found["answer"], found["source"]) == ("no", "lettering")
+    assert "finding" not in found
+    assert [asked.tag("question") for asked in desk.chat.about("verify")] == ["Is it red?"]
+    assert counter.asked == []
+    assert reader.asked[0].detector is None
+
+
+async def test_a_verifier_that_needs_a_detector_is_left_out_without_one(desk: Desk, verifiers: Any) -> None:
+    counter = Reader(measured("yes"))
+    counter.uses_detector = True  # type: ignore[attr-defined]
+    verifiers(counter)
+    assert await answered(desk) == {}
+    assert counter.asked == []
+    desk.context = replace(desk.context, detector=FixedDetector(lambda _: Detections(objects=())))
+    assert await answered(desk) == {"r1": ("yes", "lettering")}
+    assert counter.asked[0].detector is desk.context.detector
+
+
+async def test_a_dead_detector_is_told_and_the_judge_answers(desk: Desk, verifiers: Any) -> None:
+    verifiers(ObjectVerifier())
+    with serving_detector([]) as server:
+        url = server.url
+    desk.context = replace(desk.context, detector=HTTPDetector(url, attempts=1))
+    listed = [{"id": "r1", "question": "Is there a cat?", "kind": "object", "parents": []}]
+    desk.chat.script["checklist"] = checks("yes")
+    work = desk.work()
+    update = await judge(await state(desk, requirements=listed), work)
+    (found,) = update["rounds"][0]["verdicts"][0]["answers"]
+    assert (found["answer"], found["source"]) == ("yes", "confirmation")
+    (warning,) = work.warnings
+    assert "The verifier of the skill lettering failed: The detector at http://127.0.0.1" in warning

@@ -37,6 +37,7 @@ SLOTS = {
     "skill": "# Spatial\nSay where things stand.",
     "question": "Are there exactly three circles?",
     "questions": "1. Are there exactly three circles?\n2. Is the square blue?",
+    "findings": "1. The instrument owl says no: Found 4 'circle'. Somebody who looked says yes: three of them",
     "passed": "1. Is the square blue?",
     "failed": "1. Are there exactly three circles? - four of them",
     "thought": "I count four circles.",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gems.models.blocks import BlocksDetector
 from gems.nodes import context
 from gems.nodes.planner import choose_skills
 from gems.results import RunResult
@@ -18,7 +19,15 @@ from gems.skills.discovery import BUILTIN, read_skill
 from gems.skills.lettering import RapidReader
 from gems.skills.models import Skill
 from tests.support.chat_script import opened, tasks
-from tests.support.scripted_models import Asked, FlatGenerator, ScriptedChat, opened_desk, requirements, settings_at
+from tests.support.scripted_models import (
+    Asked,
+    FlatGenerator,
+    ScriptedChat,
+    checks,
+    opened_desk,
+    requirements,
+    settings_at,
+)
 from tests.support.stub import StubServer
 from tests.support.text_images import chinese_font, drawn
 
@@ -48,7 +57,12 @@ async def service(
 
 def test_there_are_the_six_of_them() -> None:
     assert sorted([*PLAIN, "knowledge-grounding", "text-rendering"]) == NAMES
-    assert [name for name in NAMES if builtin(name).code] == ["knowledge-grounding", "text-rendering"]
+    assert [name for name in NAMES if builtin(name).code] == [
+        "counting-and-binding",
+        "knowledge-grounding",
+        "spatial-layout",
+        "text-rendering",
+    ]
     assert [finding for name in NAMES for finding in builtin(name).findings] == []
 
 
@@ -166,7 +180,8 @@ async def text_run(
 ) -> tuple[RunResult, list[Asked]]:
     """A run with text-rendering, and what its chat model was asked."""
     chat = ScriptedChat()
-    chat.script["decompose"] = requirements(asked, kind="text")
+    # The judge says yes at first; what the text reader found makes it look more closely.
+    chat.script |= {"decompose": requirements(asked, kind="text"), "settle": checks("no")}
     async with service(home, chat, pictures, "text-rendering") as (gems, _):
         result = await gems.run(prompt, seed=7, skills="text-rendering", **more)
     return result, chat.asked
@@ -189,7 +204,15 @@ async def test_text_is_read_and_what_is_wrong_is_told_exactly(tmp_path: Path) ->
     assert '"OPENNING" for "OPENING"' in said[1]["evidence"]
     reflected = [question.tag("failed") for question in asked if question.task == "reflect"]
     assert [said[n]["evidence"] in told for n, told in enumerate(reflected)] == [True] * 4
-    assert not [question for question in asked if question.task in ("checklist", "verify")]
+    weighed = [question.tag("findings") for question in asked if question.task == "settle"]
+    assert [said[n]["evidence"] in told for n, told in enumerate(weighed)] == [True] * 4
+    assert [answer["finding"] for answer in said] == [
+        *[{"instrument": "ocr", "answer": "no", "judge": "yes"}] * 4,
+        {"instrument": "ocr", "answer": "yes", "judge": "yes"},
+    ]
+    assert [task.task for task in asked].count("checklist") == 5
+    assert all(answer["placed_by"] == "ocr" for answer in said[:3])
+    assert "box" not in said[3]
     assert result.stop_reason == "passed"
 
 
@@ -246,3 +269,39 @@ async def test_the_built_in_world_over_http_is_read_too(stub: StubServer, tmp_pa
 def test_skills_of_others_import_the_type_of_a_node_context() -> None:
     assert authoring.NodeContext is context.NodeContext
     assert authoring.Work is context.NodeContext
+
+
+# --- counting-and-binding, spatial-layout -----------------------------------------------------------------
+
+COUNTED = "three red circles, two green stars and four blue squares"
+
+
+@pytest.mark.parametrize("name", ["counting-and-binding", "spatial-layout"])
+async def test_a_detector_checks_counts_and_places(name: str, tmp_path: Path) -> None:
+    prompt = COUNTED if name.startswith("counting") else "a red circle left of a blue square"
+    async with Gems(settings_at(tmp_path), skills=[builtin(name)], detector=BlocksDetector(0.0)) as gems:
+        result = await gems.run(prompt, seed=7, skills=name, max_rounds=1)
+    answers = result.rounds[0]["verdicts"][0]["answers"]
+    assert {answer["source"] for answer in answers} <= {name, "parent"}
+    assert {answer["finding"]["instrument"] for answer in answers if "finding" in answer} == {"blocks"}
+    assert all("'" in answer["evidence"] for answer in answers if answer["source"] == name)
+    assert result.models["detector"] == "blocks"
+    assert result.warnings == []
+
+
+async def test_what_a_detector_sees_that_is_not_there_is_looked_at_again(tmp_path: Path) -> None:
+    skills = [builtin("counting-and-binding")]
+    async with Gems(settings_at(tmp_path), skills=skills, detector=BlocksDetector(1.0)) as gems:
+        result = await gems.run(COUNTED, seed=7, skills="counting-and-binding", max_rounds=1)
+    found = [answer for answer in result.rounds[0]["verdicts"][0]["answers"] if "finding" in answer]
+    wrong = [answer for answer in found if answer["finding"]["answer"] != answer["finding"]["judge"]]
+    assert wrong
+    assert all(answer["answer"] == answer["finding"]["judge"] for answer in wrong)
+    assert {answer["source"] for answer in wrong} == {"confirmation"}
+
+
+async def test_without_a_detector_the_judge_answers(tmp_path: Path) -> None:
+    async with Gems(settings_at(tmp_path), skills=[builtin("counting-and-binding")]) as gems:
+        result = await gems.run(COUNTED, seed=7, skills="counting-and-binding", max_rounds=1)
+    assert "counting-and-binding" not in {answer["source"] for answer in result.rounds[0]["verdicts"][0]["answers"]}
+    assert "detector" not in result.models

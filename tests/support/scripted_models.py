@@ -119,6 +119,7 @@ def script() -> dict[str, Any]:
         "complete": {"requirements": []},
         "follow": {"kind": "new", "picture": 0, "instruction": "", "prompt": ""},
         "checklist": failing(0),
+        "settle": failing(0),
         "verify": AS_LISTED,
         "reflect": another_prompt,
         "mend": lambda asked: another_prompt(asked) | {"instruction": f"Mend: {asked.tag('fault')}"},

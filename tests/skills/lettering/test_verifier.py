@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from PIL import Image
 
+from gems.models.images import encode_png
 from gems.skills.authoring import Verifier, VerifierRequest
 from gems.skills.lettering import Comparison, RapidReader, TextLine, TextVerifier, compare, told
 from gems.types import Requirement, RequirementKind
 from tests.skills.lettering.conftest import Draw
+
+PAPER = encode_png(Image.new("RGB", (100, 200)))
 
 
 class Recited:
@@ -29,7 +33,7 @@ def requirement(question: str, kind: RequirementKind = "text", number: int = 1) 
     return {"id": f"r{number}", "question": question, "kind": kind, "parents": []}
 
 
-async def answered(verifier: Verifier, *questions: str, prompt: str = "", png: bytes = b"") -> list[tuple[str, str]]:
+async def answered(verifier: Verifier, *questions: str, prompt: str = "", png: bytes = PAPER) -> list[tuple[str, str]]:
     asked = [requirement(question, number=n) for n, question in enumerate(questions)]
     found = await verifier.verify(VerifierRequest(image=png, user_prompt=prompt, requirements=asked))
     return [(answer.answer, answer.evidence) for answer in found.values()]
@@ -289,3 +293,22 @@ def test_what_is_told_fits_one_line(read: str) -> None:
     line = told(one("word\n" * 200, read))
     assert len(line) <= 300
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("lines", "box"),
+    [
+        (("GRAND", "OPENNING"), [0, 150, 900, 250]),
+        (("GRAND OPENING", "TODAY", "TODAY"), [0, 150, 900, 400]),
+        (("sale", "GRAND OPENING"), [0, 150, 900, 250]),
+        (("sale",), []),
+        ((), []),
+    ],
+)
+async def test_a_no_has_the_place_of_the_wrong_words(lines: tuple[str, ...], box: list[int]) -> None:
+    asked = [requirement('Does the image show the text "GRAND OPENING TODAY"?', number=1)]
+    if "OPENNING" in lines:
+        asked = [requirement('Does the image show the text "GRAND OPENING"?', number=1)]
+    request = VerifierRequest(image=PAPER, user_prompt="", requirements=asked)
+    answer = (await TextVerifier(Recited(*lines)).verify(request))["r1"]
+    assert (answer.answer, answer.instrument, list(answer.box)) == ("no", "ocr", box)

@@ -201,6 +201,7 @@ class BlocksChat(BaseChatModel):
             "follow": _follow,
             "verify": self._verify,
             "checklist": self._checklist,
+            "settle": self._checklist,
             "summarise": _reflect,
             "refine": _reflect,
             "reflect": _reflect,

@@ -7,6 +7,7 @@ tags, as data.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -18,7 +19,7 @@ from gems.models.chat.answers import read_verdict
 from gems.types import AnswerValue, RequirementKind, Role
 
 _PlannerTask = Literal["route", "enhance", "keep", "consult", "prepare", "decompose", "complete", "follow"]
-_JudgeTask = Literal["verify", "checklist"]
+_JudgeTask = Literal["verify", "checklist", "settle"]
 _ReflectorTask = Literal["summarise", "refine", "reflect", "mend", "distil", "author"]
 Task = Literal[_PlannerTask, _JudgeTask, _ReflectorTask]
 
@@ -41,6 +42,7 @@ TASK_TAGS: dict[Task, tuple[str, ...]] = {
     "follow": ("conversation", "user_prompt"),
     "verify": ("question",),
     "checklist": ("questions",),
+    "settle": ("questions", "findings"),
     "summarise": _ROUND_TAGS,
     "refine": (*_ROUND_TAGS, "experience"),
     "reflect": _ROUND_TAGS,
@@ -49,10 +51,10 @@ TASK_TAGS: dict[Task, tuple[str, ...]] = {
     "author": ("skill", "lessons"),
 }
 """Contents of the tags: `questions`, `passed` and `failed` are numbered lines `1. question`, failed ones
-followed by ` - evidence`; `skills` are `name: description` lines; `experiences` are `Round N: text` lines,
-numbered ones for `distil`; `skill` is a skill's body; `lessons` are numbered lines that begin with their
-record, `[held 5 of 6 times]` or `[not tried yet]`; `conversation` are lines `Person: text`, whose pictures are
-numbered from 1: `Program (picture 1):`."""
+followed by ` - evidence`; `findings` are numbered as the questions; `skills` are `name: description` lines;
+`experiences` are `Round N: text` lines, numbered ones for `distil`; `skill` is a skill's body; `lessons` are
+numbered lines that begin with their record, `[held 5 of 6 times]` or `[not tried yet]`; `conversation` are lines
+`Person: text`, whose pictures are numbered from 1: `Program (picture 1):`."""
 
 MAX_REQUIREMENTS = 60
 """Most requirements of a run."""
@@ -306,13 +308,14 @@ class RequirementsReply(_Reply):
     )
 
 
-def _coerce_box(value: Any) -> list[int]:
-    """Return a box in thousandths; empty for anything that is none."""
+def read_box(value: Any) -> list[int]:
+    """Return a box in thousandths, given in these or as shares; empty for anything that is none."""
     if isinstance(value, dict):
         value = [value.get(name) for name in ("x1", "y1", "x2", "y2")]
     if not isinstance(value, list) or len(value) != _BOX_EDGES:
         return []
-    if not all(isinstance(edge, int | float) and not isinstance(edge, bool) for edge in value):
+    numbers = (isinstance(edge, int | float) and not isinstance(edge, bool) for edge in value)
+    if not all(numbers) or not all(map(math.isfinite, value)):
         return []
     shares = all(0 <= edge <= 1 for edge in value)
     edges = [round(edge * 1000 if shares else edge) for edge in value]
@@ -330,7 +333,7 @@ class AnswerReply(_Reply):
     answer: Annotated[AnswerValue, BeforeValidator(read_verdict)]
     question: Annotated[SkipJsonSchema[str], BeforeValidator(_coerce_text)] = Field(default="", exclude=True)
     """What some models repeat of the question without being asked to."""
-    box: Annotated[list[int], BeforeValidator(_coerce_box)] = Field(
+    box: Annotated[list[int], BeforeValidator(read_box)] = Field(
         default_factory=list,
         description="Where a no has its place: x1, y1, x2, y2 in thousandths from the upper left; else empty.",
         json_schema_extra=_most(4),
@@ -348,7 +351,7 @@ def _coerce_answers(value: Any) -> list[AnswerReply]:
 
 
 class ChecklistReply(_Reply):
-    """Answer to `checklist`."""
+    """Answer to `checklist` and `settle`."""
 
     answers: Annotated[list[AnswerReply], BeforeValidator(_coerce_answers)] = Field(
         json_schema_extra=_most(MAX_QUESTIONS)
