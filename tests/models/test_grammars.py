@@ -46,9 +46,15 @@ REPLY: dict[Task, Any] = {
             {"number": 12, "evidence": 'it says "G0"', "answer": "no", "box": [120, 400, 310, 560]},
         ]
     },
+    "settle": {"answers": [{"number": 1, "evidence": "four circles", "answer": "no", "box": [120, 400, 310, 560]}]},
     "summarise": {"experience": "The circles were too few."},
     "refine": {"prompt": "exactly three red circles"},
     "reflect": {"experience": "The circles were too few.", "prompt": "exactly three red circles"},
+    "mend": {
+        "experience": "The circles were too few.",
+        "prompt": "exactly three red circles",
+        "instruction": "Add a red circle.",
+    },
     "distil": {"experience": "Naming the count first helps."},
     "author": {"name": "exact-counts", "description": "For prompts with counts.", "body": "Name the count first."},
 }
