@@ -198,7 +198,7 @@ class CompactSqliteSaver(AsyncSqliteSaver):
 @asynccontextmanager
 async def open_checkpointer(path: Path) -> AsyncIterator[BaseCheckpointSaver[str]]:
     """Open the checkpointer in the SQLite file at `path`; errors as in `open_database`."""
-    async with open_database(path, CHECKPOINT_VERSION, migrate=_migrate) as connection:
+    async with open_database(path, CHECKPOINT_VERSION, migrate=_migrate, autocommit=False) as connection:
         saver = CompactSqliteSaver(connection, serde=checkpoint_serializer())
         await saver.setup()
         try:

@@ -78,12 +78,14 @@ Migration = Callable[[aiosqlite.Connection], Awaitable[None]]
 
 @asynccontextmanager
 async def open_database(
-    path: Path, version: int, schema: str = "", migrate: Migration | None = None
+    path: Path, version: int, schema: str = "", migrate: Migration | None = None, *, autocommit: bool = True
 ) -> AsyncIterator[aiosqlite.Connection]:
     """Open the SQLite file at `path`, creating it and its folder if needed.
 
     `version` is the version of the tables, stored in `user_version`; `migrate` brings the tables of an older
     version to it, in one transaction; `schema` is SQL that creates the tables and can be repeated.
+
+    Without `autocommit` statements that write begin a transaction, which the caller commits.
 
     Raises StoreVersionError if a newer version or another program wrote the file, CorruptStoreError if it is
     damaged, StorageError if it cannot be opened or written.
@@ -92,7 +94,7 @@ async def open_database(
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         # If opening failed in aiosqlite, its thread would outlive the event loop.
         await asyncio.to_thread(lambda: sqlite3.connect(path).close())
-        connection = await aiosqlite.connect(path)
+        connection = await aiosqlite.connect(path, isolation_level=None if autocommit else "DEFERRED")
     try:
         with translate_storage_errors(path):
             await _prepare(connection, path, version, schema, migrate)
@@ -167,7 +169,7 @@ class Rows(Protocol):
 
 
 class SqliteRows:
-    """`Rows` in a SQLite file."""
+    """`Rows` in a SQLite file; `connection` commits by itself."""
 
     def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
         connection.row_factory = aiosqlite.Row
@@ -178,8 +180,7 @@ class SqliteRows:
             return list(await self._connection.execute_fetchall(sql, values))
 
     async def write(self, sql: str, *rows: Values) -> None:
-        """Execute a statement with the values of each row, and commit them together, even if cancelled."""
-        # Without its commit, the statement would lock the file for other processes.
+        """Execute a statement with the values of each row, to its end even if cancelled."""
         writing = asyncio.ensure_future(self._write(sql, rows))
         try:
             await asyncio.shield(writing)
@@ -189,6 +190,10 @@ class SqliteRows:
 
     async def _write(self, sql: str, rows: tuple[Values, ...]) -> None:
         with translate_storage_errors(self._path):
-            # Closed by SQLite's own thread: freed by this one, a cursor would reset a statement in use there.
-            async with self._connection.executemany(sql, rows):
-                await self._connection.commit()
+            if len(rows) == 1:
+                # Once to the connection's thread and back, not for its commit and its cursor again.
+                await self._connection.execute_fetchall(sql, rows[0])
+            elif rows:
+                # Closed by SQLite's own thread: freed by this one, a cursor would reset a statement in use there.
+                async with self._connection.executemany(sql, rows):
+                    pass

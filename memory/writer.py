@@ -25,7 +25,8 @@ CREATE INDEX IF NOT EXISTS operations_pending ON operations (done, at);
 """
 logger = logging.getLogger(__name__)
 BATCH = 64
-_BATCH_DELAY_S = 0.3
+_BATCH_DELAY_S = 3.0
+"""Each batch costs two writes to the store of some ten milliseconds; the end of a run does not wait for it."""
 _CLOSE_TIMEOUT_S = 10.0
 
 

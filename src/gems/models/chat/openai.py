@@ -14,6 +14,10 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_openai.chat_models.base import BaseChatOpenAI
 
+_OF_THE_CALL = frozenset(
+    {"model", "messages", "stream", "response_format", "extra_body", "extra_headers", "extra_query", "timeout"}
+)
+"""What langchain-openai and the SDK themselves look at; all else is only sent."""
 _ROLES: dict[type, str] = {SystemMessage: "system", HumanMessage: "user"}
 
 
@@ -27,17 +31,18 @@ class ReasoningChatOpenAI(BaseChatOpenAI):
     def _get_request_payload(
         self, input_: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Send messages of texts and images as they are.
+        """Send messages of texts and images, and parameters, as they are.
 
-        langchain-openai and the SDK compare each part of them with every kind of message that the API knows, which
-        takes longer than all else in a request.
+        langchain-openai and the SDK compare each part of them with every kind of message and parameter that the API
+        knows, which takes longer than all else in a request.
         """
         messages = self._convert_input(input_).to_messages()
         if not all(type(message) in _ROLES for message in messages):
             return super()._get_request_payload(messages, stop=stop, **kwargs)
         payload = super()._get_request_payload([], stop=stop, **kwargs)
-        sent = [{"role": _ROLES[type(message)], "content": message.content} for message in messages]
-        return payload | {"extra_body": {**(payload.get("extra_body") or {}), "messages": sent}}
+        body = {name: payload.pop(name) for name in set(payload) - _OF_THE_CALL}
+        body["messages"] = [{"role": _ROLES[type(message)], "content": message.content} for message in messages]
+        return payload | {"extra_body": {**body, **(payload.get("extra_body") or {})}}
 
     def _create_chat_result(
         self, response: dict[str, Any] | openai.BaseModel, generation_info: dict[str, Any] | None = None
