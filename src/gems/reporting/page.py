@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -15,7 +16,9 @@ from gems._version import __version__
 from gems.memory.experience import lesson_credits
 from gems.memory.images import ImageStore
 from gems.memory.retrieval import format_lesson
+from gems.nodes.generator import count_images
 from gems.reporting.templates import diff_prompts, environment, load_images, make_thumbnail, policy_hash
+from gems.reporting.trajectory import build_tree, by_number, describe_round, has_branches
 from gems.results import CheckedRequirement, RunResult
 from gems.types import Answer, Requirement, Round, RunRow, total_usage
 
@@ -201,11 +204,13 @@ def _render(result: RunResult, row: RunRow, loaded: dict[str, bytes | str], less
             rows=rows,
             turns=_page_rounds(result, rows, loaded),
             chart=chart(result.rounds, result.best_round) if result.rounds else None,
+            tree=build_tree(result.rounds) if has_branches(result.rounds) else [],
+            describe=partial(describe_round, questions={item.id: item.question for item in result.requirements}),
             lessons=lessons,
             total=total_usage(result.usage),
             begun=datetime.fromisoformat(row["created"]),
             updated=datetime.fromisoformat(row["updated"]),
-            images=sum(len(round_["candidates"]) for round_ in result.rounds),
+            images=count_images(result.rounds),
             style=Markup(style),  # noqa: S704 - our own file
             script=Markup(script),  # noqa: S704 - our own file
             style_hash=policy_hash(style),
@@ -220,6 +225,8 @@ def _page_rounds(result: RunResult, rows: list[Row], loaded: dict[str, bytes | s
     experiences = {experience["round"]: experience["text"] for experience in result.experiences}
     side = _ROUND if len(result.rounds) <= _MANY_ROUNDS else _ROUND // 2
     shown: list[dict[str, Any]] = []
+    branches = by_number(build_tree(result.rounds))
+    questions = {item.id: item.question for item in result.requirements}
     before, since = result.prompt, "your prompt"
     for position, round_ in enumerate(result.rounds):
         drawings = [
@@ -241,6 +248,8 @@ def _page_rounds(result: RunResult, rows: list[Row], loaded: dict[str, bytes | s
                 "drawing": drawings.pop(round_["best"]),
                 "others": drawings,
                 "cells": [row.cells[position] for row in rows],
+                "made": describe_round(branches[round_["number"]], questions),
+                "instruction": round_.get("instruction", ""),
                 "experience": experiences.get(round_["number"], ""),
                 "seconds": round_["seconds"],
             }

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
+from rich.tree import Tree
 
 from gems.apps.cli.display import Marks
 from gems.apps.cli.eval_commands import ComparisonResult
@@ -23,8 +24,9 @@ from gems.evals.records import Figure
 from gems.evals.scoring import ScoreReport, Unscored
 from gems.memory.retrieval import format_lesson
 from gems.nodes.checklist import is_verified
+from gems.reporting.trajectory import Branch, build_tree, by_number, describe_round, has_branches
 from gems.results import RunResult
-from gems.types import Answer, Round, RunRow
+from gems.types import Answer, RunRow
 
 _NARROW = 24
 _CHECKED = {"ok": "green", "failed": "bold red", "skipped": "yellow", "missing": "dim"}
@@ -54,8 +56,14 @@ def print_details(result: RunResult, path_of: Callable[[str], Path]) -> None:
     experiences = {experience["round"]: experience["text"] for experience in result.experiences}
     lessons = {given["round"]: given["lessons"] for given in result.recalls}
     _print(console, *_run_heading(result, path_of))
+    roots = build_tree(result.rounds)
+    branches = by_number(roots)
+    if has_branches(result.rounds):
+        tree = Tree(Text("trajectory", style="dim"))
+        _grow(tree, roots, result)
+        console.print(tree)
     for turn in result.rounds:
-        _print(console, Text(), *_round_lines(turn, result, path_of, marks))
+        _print(console, Text(), *_round_lines(branches[turn["number"]], result, path_of, marks))
         known = [("lesson", format_lesson(lesson)) for lesson in lessons.get(turn["number"], ())]
         if turn["number"] in experiences:
             known.append(("experience", experiences[turn["number"]]))
@@ -120,16 +128,41 @@ def _run_heading(result: RunResult, path_of: Callable[[str], Path]) -> Iterator[
         yield Text(format_skill_use(use), style="dim")
 
 
-def _round_lines(turn: Round, result: RunResult, path_of: Callable[[str], Path], marks: Marks) -> Iterator[Text]:
+def _round_lines(branch: Branch, result: RunResult, path_of: Callable[[str], Path], marks: Marks) -> Iterator[Text]:
+    turn = branch.turn
     questions = {item.id: item.question for item in result.requirements}
     verdict, candidate = turn["verdicts"][turn["best"]], turn["candidates"][turn["best"]]
     star = " (best)" if turn["number"] == result.best_round else ""
     yield Text.assemble((f"round {turn['number']}{star}", "bold"), f"  score {turn['score']:.2f}")
     yield _field("prompt", turn["prompt"], indent=2)
+    yield from _origin_lines(branch, result, path_of)
     several = f", best of {len(turn['candidates'])}" if len(turn["candidates"]) > 1 else ""
-    yield _field("image", f"{path_of(verdict['image'])}  seed {candidate['seed']}{several}", indent=2)
+    seed = f"  seed {candidate['seed']}" if candidate["model"] else ""
+    yield _field("image", f"{path_of(verdict['image'])}{seed}{several}", indent=2)
     for answer in verdict["answers"]:
         yield _answer_line(answer, questions.get(answer["requirement"], answer["requirement"]), marks)
+
+
+def _grow(tree: Tree, branches: Sequence[Branch], result: RunResult) -> None:
+    questions = {item.id: item.question for item in result.requirements}
+    for branch in branches:
+        turn = branch.turn
+        star = " (best)" if turn["number"] == result.best_round else ""
+        label = Text.assemble((f"round {turn['number']}{star}", "bold"), f"  {turn['score']:.2f}  ")
+        label.append(one_line(describe_round(branch, questions)), style="dim")
+        _grow(tree.add(label), branch.children, result)
+
+
+def _origin_lines(branch: Branch, result: RunResult, path_of: Callable[[str], Path]) -> Iterator[Text]:
+    turn = branch.turn
+    if turn.get("action", "draw") in ("draw", "redraw") and not turn.keys() & {"by", "abandoned", "taken"}:
+        return
+    questions = {item.id: item.question for item in result.requirements}
+    yield _field("made", one_line(describe_round(branch, questions)), indent=2)
+    if turn.get("instruction"):
+        yield _field("instruction", turn["instruction"], indent=2)
+    if turn.get("mask"):
+        yield _field("mask", str(path_of(turn["mask"])), indent=2)
 
 
 def _answer_line(answer: Answer, question: str, marks: Marks) -> Text:
