@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +15,13 @@ from gems.errors import SkillError
 from gems.skills.files import read_text, within
 from gems.skills.models import FaultySkill, ScannedSkill, Skill, SkillFinding, SkillRegistry, unusable
 from gems.skills.parser import read_document
-from gems.skills.trust import is_trusted, trusted_folders
+from gems.trust import Trust, read_trust
 
 logger = logging.getLogger(__name__)
 
 FILE_NAMES = ("SKILL.md", "skill.md")
 CODE = "graph.py"
+_LOOK_AGAIN = "See what has changed, and trust it, with `gems skills trust DIR`."
 Stamp = tuple[int, ...]
 BUILTIN = Path(__file__).parent / "builtin"
 _SHARED_FOLDERS = (Path(".agents", "skills"), Path(".claude", "skills"))
@@ -28,11 +29,15 @@ _SHARED_FOLDERS = (Path(".agents", "skills"), Path(".claude", "skills"))
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder that contains skill folders; with the name `path` it may also be that of a single skill."""
+    """A folder that contains skill folders; with the name `path` it may also be that of a single skill.
+
+    Where `runs_code` is false, code runs from skills whose files are those that the user saw, according to `trust`.
+    """
 
     name: str
     folder: Path
     runs_code: bool
+    trust: Trust = field(default=Trust(), hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,42 +48,45 @@ class SkillSearchPath:
         home: GEMS_HOME.
         path: GEMS_SKILLS_PATH: folders, separated as in PATH.
         trust_home: Folder of the list of trusted folders, if not `home`.
-        is_doubtful: Whether a place, named by `home` or `skills_path`, comes from a project; its code runs
-            only if the user trusts it.
+        is_doubtful: Whether a project's `.env` has set `home` or `skills_path`; code there runs only if the user has
+            seen it.
     """
 
     home: Path
     path: str = ""
     project: Path | None = None
     trust_home: Path | None = None
-    is_doubtful: Callable[[Literal["home", "skills_path"], Path], bool] = lambda _name, _place: False
+    is_doubtful: Callable[[Literal["home", "skills_path"]], bool] = lambda _name: False
 
     def places(self) -> list[Place]:
         """Return the folders; of two skills with one name, that of the later folder is used. Blocking.
 
-        Other programs fill `~/.agents/skills` and `~/.claude/skills`, so code there runs only if the user
-        trusts it. A project is not even read before that. Raises `ConfigurationError` if the list of trusted
-        folders cannot be read.
+        Other programs fill `~/.agents/skills` and `~/.claude/skills`, so code there runs only if the user has seen
+        it. A project is not even read before it is trusted. Raises `ConfigurationError` if the list of what is
+        trusted cannot be read.
         """
-        folders = trusted_folders(self.trust_home or self.home)
+        known = read_trust(self.trust_home or self.home)
 
-        def runs_code(name: Literal["home", "skills_path"], place: Path) -> bool:
-            return not self.is_doubtful(name, place) or is_trusted(place, folders)
+        def doubtful(name: str, folder: Path) -> Place:
+            return Place(name, folder, runs_code=False, trust=known)
+
+        def own(name: Literal["home", "path"], folder: Path) -> Place:
+            setting: Literal["home", "skills_path"] = "home" if name == "home" else "skills_path"
+            return doubtful(name, folder) if self.is_doubtful(setting) else Place(name, folder, runs_code=True)
 
         found = [Place("built-in", BUILTIN, runs_code=True)]
         for relative in _SHARED_FOLDERS:
             if (user := _user_home()) is not None:
-                found.append(Place("user", user / relative, is_trusted(user / relative, folders)))
-        own = self.home / "skills"
-        found.append(Place("home", own, runs_code("home", own)))
-        if self.project is not None and is_trusted(self.project, folders):
-            found += [Place("project", self.project / relative, runs_code=True) for relative in _SHARED_FOLDERS]
+                found.append(doubtful("user", user / relative))
+        found.append(own("home", self.home / "skills"))
+        if self.project is not None and known.covers(self.project):
+            found += [doubtful("project", self.project / relative) for relative in _SHARED_FOLDERS]
         named = [Path(os.path.expanduser(part)) for part in self.path.split(os.pathsep) if part.strip()]
-        return [*found, *(Place("path", folder, runs_code("skills_path", folder)) for folder in named)]
+        return [*found, *(own("path", folder) for folder in named)]
 
     def untrusted(self) -> list[Path]:
         """Return the skill folders of the project that are not read until it is trusted. Blocking."""
-        if self.project is None or is_trusted(self.project, trusted_folders(self.trust_home or self.home)):
+        if self.project is None or read_trust(self.trust_home or self.home).covers(self.project):
             return []
         if self.project == _user_home():
             return []  # These are the user's own folders.
@@ -96,40 +104,58 @@ class Scanner:
     """Scans folders for skills. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Path, Place], tuple[Stamp, ScannedSkill]] = {}
+        self._known: dict[tuple[Path, Place], tuple[object, ScannedSkill]] = {}
         self._told: set[str] = set()
 
     def scan(self, places: Iterable[Place]) -> list[ScannedSkill]:
         """Return the skills by place and folder name; log each unusable folder once. Blocking."""
         listed = list(places)
         found: list[ScannedSkill] = []
-        known: dict[tuple[Path, Place], tuple[Stamp, ScannedSkill]] = {}
+        known: dict[tuple[Path, Place], tuple[object, ScannedSkill]] = {}
         for place in listed:
             for folder in self._folders_of(place, [other.folder for other in listed]):
-                stamp = _file_stamp(folder)
+                stamp, seen = _file_stamp(folder), self._seen_code(place, folder)
                 known_stamp, item = self._known.get((folder, place), (None, None))
-                if item is None or known_stamp != stamp:
-                    item = read_skill(folder, place.name, trusted=place.runs_code, stamp=stamp)
+                if item is None or known_stamp != (stamp, seen):
+                    item = read_skill(
+                        folder, place.name, trusted=place.runs_code or seen is not None, stamp=stamp, seen=seen
+                    )
                     if isinstance(item, FaultySkill):
                         logger.warning("%s", item)
-                known[folder, place] = (stamp, item)
+                known[folder, place] = ((stamp, seen), item)
                 found.append(item)
         self._known = known
         return found
+
+    def _seen_code(self, place: Place, folder: Path) -> str | None:
+        """Return the digest of the code that the user saw, if nothing of the skill has changed since."""
+        if place.runs_code or not os.path.exists(folder / CODE) or not place.trust.covers(folder):
+            return None
+        seen = place.trust.seen_code(folder, CODE)
+        if seen is None:
+            self._warn(f"{folder} was changed or added after you trusted it, so its code does not run. {_LOOK_AGAIN}")
+        return seen
+
+    def _warn(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            logger.warning("%s", message)
 
     def _folders_of(self, place: Place, others: list[Path]) -> list[Path]:
         try:
             return list(_skill_folders(place, others))
         except OSError as error:
-            message = f"Skills in {place.folder} cannot be listed: {error.strerror or error}"
-            if message not in self._told:
-                self._told.add(message)
-                logger.warning("%s", message)
+            self._warn(f"Skills in {place.folder} cannot be listed: {error.strerror or error}")
             return []
 
 
-def read_skill(folder: Path, place: str, *, trusted: bool, stamp: Stamp | None = None) -> ScannedSkill:
-    """Return the skill in a folder, or its faults; `trusted` says whether its code may run. Blocking."""
+def read_skill(
+    folder: Path, place: str, *, trusted: bool, stamp: Stamp | None = None, seen: str | None = None
+) -> ScannedSkill:
+    """Return the skill in a folder, or its faults. Blocking.
+
+    `trusted` says whether its code may run; with `seen`, the SHA-256 of the code that the user saw, only that.
+    """
     name = skill_file_name(folder)
     if findings := _check_links(folder, name):
         return FaultySkill(folder=folder, place=place, findings=tuple(findings))
@@ -148,6 +174,7 @@ def read_skill(folder: Path, place: str, *, trusted: bool, stamp: Stamp | None =
         place=place,
         code=has_code,
         trusted=trusted,
+        seen=seen,
         conflicts=document.conflicts,
         stamp=_file_stamp(folder) if stamp is None else stamp,
         findings=document.findings,

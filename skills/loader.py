@@ -174,10 +174,15 @@ def _import_file(skill: Skill, folder: Path, path: Path, name: str) -> ModuleTyp
         raise SkillError(f"{path} cannot be loaded.")
     module = importlib.util.module_from_spec(spec)
 
+    code = read_bytes(folder, CODE)
+    if skill.seen is not None and hashlib.sha256(code).hexdigest() != skill.seen:
+        # Between the scan and now.
+        raise SkillError(f"{path} was changed after you trusted it.", hint="Trust it again with `gems skills trust`.")
+
     def load() -> None:
         # Not by the spec's loader: its cache mistakes files of the same second and size for the same one, and
         # would be written into the skill's folder.
-        source = compile(read_bytes(folder, CODE), path, "exec", dont_inherit=True)
+        source = compile(code, path, "exec", dont_inherit=True)
         exec(source, module.__dict__)  # noqa: S102 - the user trusts the folder
 
     # Data classes and type hints look up their module there.

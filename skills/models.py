@@ -48,6 +48,7 @@ class Skill:
         file: Name of its SKILL.md.
         place: Where it was found: `built-in`, `user`, `home`, `project`, `path`, or `program`.
         code: Whether it has a `graph.py`; `trusted`: whether that may run.
+        seen: SHA-256 of the `graph.py` that the user trusted; None if any that is there may run.
         conflicts: Names of skills that it cannot be combined with.
         stamp: Changes when its files change.
         findings: Problems that do not prevent its use.
@@ -61,6 +62,7 @@ class Skill:
     place: str = "program"
     code: bool = False
     trusted: bool = False
+    seen: str | None = None
     conflicts: frozenset[str] = frozenset()
     stamp: tuple[int, ...] = ()
     findings: tuple[SkillFinding, ...] = ()

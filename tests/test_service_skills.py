@@ -13,7 +13,7 @@ import pytest_asyncio
 from gems.errors import OptionError, ServerError, UnreachableError
 from gems.results import RunResult
 from gems.service import Gems
-from gems.skills.trust import trust
+from gems.trust import trust
 from tests.support.scripted_models import Asked, FlatGenerator, ScriptedChat, settings_at
 from tests.support.skill_folders import changed, text_of, write
 

@@ -16,14 +16,17 @@ import platformdirs
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import BaseModel
-from pydantic_settings import DotEnvSettingsSource
+from pydantic_settings import BaseSettings, DotEnvSettingsSource
 
 from gems.errors import ConfigurationError, GemsError, MissingExtraError
 from gems.shared_file import changing, write_atomically
+from gems.trust import ENV_FILE, read_trust
 
 logger = logging.getLogger(__name__)
 SERVICE = "gems"
 """Name under which keys are stored in a keyring."""
+_PLACES = ("home", "checkpoint", "images", "experience", "otel", "otel_text")
+_SERVER_PLACES = ("host", "keys", "cors_origins")
 ROLES = ("planner", "judge", "reflector", "eval_judge")
 _REFERENCE = re.compile(r"(env|keyring):([\w.-]+)")
 
@@ -53,9 +56,14 @@ class ConfigFileSource(DotEnvSettingsSource):
     the same reason a section whose model is overridden with one on another server loses its key.
     """
 
+    def unresolved(self) -> dict[str, Any]:
+        """Return the settings as they are in the file."""
+        found: dict[str, Any] = super().__call__()
+        return found
+
     def __call__(self) -> dict[str, Any]:
         """Return the settings by field, without keys that cannot be found, which are warned of."""
-        found: dict[str, Any] = super().__call__()
+        found = self.unresolved()
         for name in ("chat", *ROLES, "generator"):
             part = found.get(name)
             if not isinstance(part, dict) or not part.keys() & {"api_key", "extra_body"}:
@@ -77,6 +85,93 @@ class ConfigFileSource(DotEnvSettingsSource):
             if model := _part(over, section).get("model") or _part(found, section).get("model"):
                 return server_of(str(model))
         return server_of("blocks")
+
+
+class ProjectFileSource(DotEnvSettingsSource):
+    """Settings in the `.env` of the current folder, which may be part of somebody else's project.
+
+    Unless the user trusts the file as it is (`gems skills trust DIR`), it sets nothing that names a place from which
+    code could come, to which data would be written or a key sent: no home, no database, no keys of the server, and no
+    model on another server while a key or further fields for that section come from elsewhere.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], own: ConfigFileSource, home: Path, **options: Any) -> None:
+        super().__init__(settings_cls, **options)
+        self._own, self._home = own, home
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the settings by field; what is ignored is warned of. Raises as `read_trust`."""
+        found: dict[str, Any] = super().__call__()
+        if not found:
+            return found
+        own = self._own.unresolved()
+        home = Path(self.current_state.get("home") or own.get("home") or self._home).expanduser()
+        if read_trust(home).has_seen_env(Path.cwd()):
+            return found
+        kept, ignored = _harmless(found, own, self.current_state)
+        if ignored:
+            names = ", ".join(f"GEMS_{name.upper()}" for name in sorted(ignored))
+            _warn(
+                f"{Path.cwd() / ENV_FILE} is not trusted, so this is ignored: {names}. "
+                "Review the file, then trust it with `gems skills trust .`, or set this in the environment."
+            )
+        return kept
+
+
+def _harmless(
+    found: Mapping[str, Any], own: Mapping[str, Any], over: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings of an untrusted file that it may set, and the names of the others.
+
+    `own` are those of the user's own file, which has less priority, `over` those of the environment.
+    """
+    ignored = [name for name in _PLACES if name in found]
+    ignored += [f"serve__{name}" for name in _SERVER_PLACES if name in _part(found, "serve")]
+    for section in ("chat", *ROLES, "generator"):
+        part = _part(found, section)
+        ignored += [f"{section}__{name}" for name in ("extra_body", "image_hosts") if name in part]
+        if "model" in part and _is_keyed(section, str(part["model"]), own, over):
+            ignored.append(f"{section}__model")
+    embedder = str(found.get("embedder") or "")
+    if embedder.strip().startswith("local:") or (embedder and over.get("embedder_api_key")):
+        ignored.append("embedder")
+    kept = {name: value for name, value in found.items() if name not in ignored}
+    for name in ignored:
+        section, _, field = name.partition("__")
+        if field and isinstance(kept.get(section), Mapping):
+            kept[section] = {key: value for key, value in kept[section].items() if key != field}
+    return kept, ignored
+
+
+def _is_keyed(section: str, model: str, own: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
+    """Return whether a section with this model would send something of the user's to another server than before.
+
+    `ConfigFileSource` removes what the user's own file has for the section itself.
+    """
+
+    def has_secret(data: Mapping[str, Any], name: str, *fields: str) -> bool:
+        return any(_part(data, name).get(key) for key in fields)
+
+    before = next(
+        (
+            str(named)
+            for name in ((section,) if section in ("chat", "generator") else (section, "chat"))
+            for data in (over, own)
+            if (named := _part(data, name).get("model"))
+        ),
+        "blocks",
+    )
+    if server_of(before) == server_of(model):
+        return False
+    if has_secret(over, section, "api_key", "extra_body"):
+        return True
+    if section == "chat":
+        # Roles with a key of their own may use the common model.
+        return any(
+            has_secret(over, role, "api_key", "extra_body") and not has_secret(over, role, "model") for role in ROLES
+        )
+    # A role gets the common fields, but not the common key.
+    return section in ROLES and any(has_secret(data, "chat", "extra_body") for data in (over, own))
 
 
 def _part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:

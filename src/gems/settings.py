@@ -21,8 +21,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from gems.config_file import ConfigFileSource, config_file, provider_of, server_of
+from gems.config_file import ConfigFileSource, ProjectFileSource, config_file, provider_of, read_config, server_of
 from gems.errors import ConfigurationError
+from gems.trust import ENV_FILE
 from gems.types import Role
 
 _HOST = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*(?::\d{1,5})?")
@@ -276,6 +277,7 @@ class Settings(BaseSettings):
     otel_text: bool = Field(False, description="Whether traces include prompts and answers.")
 
     _from_dotenv: frozenset[str] = PrivateAttr(default=frozenset())
+    _own_home: Path = PrivateAttr(default_factory=_default_home)
 
     @classmethod
     def settings_customise_sources(
@@ -288,15 +290,19 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources, the most important one first."""
         own = ConfigFileSource(settings_cls, env_file=config_file())
-        return init_settings, env_settings, dotenv_settings, own
+        file = getattr(dotenv_settings, "env_file", None)
+        project = ProjectFileSource(settings_cls, own, _default_home(), env_file=file)
+        return init_settings, env_settings, project, own
 
     def model_post_init(self, _context: Any) -> None:
         """Remember which paths come from a `.env`, which may be part of somebody else's project."""
-        named = {name.lower(): value for name, value in dotenv_values(".env").items() if value}
+        named = {name.lower(): value for name, value in dotenv_values(ENV_FILE).items() if value}
         given = {name.lower() for name, value in os.environ.items() if value}
+        own = read_config(config_file()) if "gems_home" not in given else {}
+        self._own_home = Path(own.get("GEMS_HOME") or _default_home()).expanduser()
         # A path that a program has set does not come from the file.
         origins = {
-            "home": Path(os.path.expanduser(named.get("gems_home", ""))) == self.home,
+            "home": Path(os.path.expanduser(named.get("gems_home", ""))) == self.home != self._own_home,
             "skills_path": named.get("gems_skills_path") == self.skills_path,
         }
         from_file = {name for name, is_from_file in origins.items() if is_from_file}
@@ -357,17 +363,17 @@ class Settings(BaseSettings):
         """The folder of lock files."""
         return self.home / "locks"
 
-    def comes_with_project(self, name: Literal["home", "skills_path"], place: Path) -> bool:
-        """Return whether the current folder's `.env` names a path below that folder.
+    def comes_with_project(self, name: Literal["home", "skills_path"]) -> bool:
+        """Return whether the current folder's `.env` has set a path, wherever that lies.
 
-        Somebody else's project can bring both, and with them code that would be executed.
+        Somebody else's project can bring the file and name any folder, and with it code that would be executed.
         """
-        return name in self._from_dotenv and place.resolve().is_relative_to(Path.cwd())
+        return name in self._from_dotenv
 
     @property
     def trust_home(self) -> Path:
-        """The folder of the list of trusted folders: never a home that comes with a project."""
-        return _default_home() if self.comes_with_project("home", self.home) else self.home
+        """The folder of the list of what is trusted: never a home that a project has set."""
+        return self._own_home if self.comes_with_project("home") else self.home
 
     def identity(self) -> str:
         """Return a text that differs between different settings. Contains secrets: never show it."""

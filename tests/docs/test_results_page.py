@@ -128,11 +128,13 @@ def test_env_example_names_every_setting_and_no_other() -> None:
 def test_the_example_environment_is_read(tmp_path: Path) -> None:
     """Uncommented as it stands, every line is understood."""
     from gems.settings import load_settings
+    from gems.trust import trust
 
     text = (ROOT / ".env.example").read_text()
     lines = [line[1:] for line in text.splitlines() if re.match(r"#[A-Z_]+=", line)]
     (tmp_path / ".env").write_text("\n".join(lines))
     assert Path.cwd() == tmp_path
+    trust(tmp_path / "gems", tmp_path)
     settings = load_settings()
     assert settings.generator.model == "diffusers:z-image-turbo"
     assert settings.chat_for("judge").temperature == 0

@@ -17,7 +17,7 @@ from gems.skills.lettering import wanted_texts
 from gems.skills.models import Skill, normalise_name
 from gems.skills.parser import is_skill_name, read_document
 from gems.skills.scaffold import Draft
-from gems.skills.trust import distrust, trust, trusted_folders
+from gems.trust import distrust, trust, trusted_folders
 from tests.support.text_strategies import as_json, bytes_, odd_texts, shaped, texts
 
 

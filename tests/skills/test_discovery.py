@@ -17,7 +17,7 @@ from gems.skills.files import MAX_BYTES
 from gems.skills.loader import build_skill_graph
 from gems.skills.models import FaultySkill, Skill, SkillRegistry
 from gems.skills.parser import read_document
-from gems.skills.trust import distrust, is_trusted, trust, trusted_folders
+from gems.trust import distrust, is_trusted, trust, trusted_folders
 from tests.support.skill_folders import changed, faults, found_in, text_of, write
 
 needs_rights = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")
@@ -336,8 +336,9 @@ def verifiers(context):
     ("place", "runs"), [("agents", False), ("claude", False), ("home", True), ("project agents", True), ("path", True)]
 )
 def test_code_runs_from_trusted_places_only(place: str, runs: bool, where: SkillSearchPath, tmp_path: Path) -> None:
-    trust(where.home, tmp_path / "project")
+    (tmp_path / "project").mkdir(exist_ok=True)
     folder = write(tmp_path / RELATIVE[place] / "mine", {"graph.py": MARKING})
+    trust(where.home, tmp_path / "project")
     skill = scanned(where).get("mine")
     assert skill is not None
     assert {"load", "enhance", "keep"} <= set(skill_graph(skill).nodes)

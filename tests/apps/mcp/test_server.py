@@ -75,7 +75,7 @@ async def test_limits_of_a_key(house: House, keys: KeyFile) -> None:
         many = await client.call_tool("generate_image", {**CALL, "max_rounds": 2, "candidates": 3})
         assert many.is_error
         assert "this run may add 6. The limit is 5" in text_of(many)
-        begun = await client.call_tool("generate_image", {**CALL, "wait": False})
+        begun = await client.call_tool("generate_image", {**CALL, "wait": False, "max_rounds": 5})
         await pause.wait()
         second = await client.call_tool("generate_image", CALL)
         assert second.is_error

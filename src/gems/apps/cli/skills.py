@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         TriedExample,
         ValidationList,
     )
+    from gems.trust import Change
 
 _WIDEST = 60
 
@@ -289,17 +291,20 @@ def _share(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.2f}"
 
 
-@command({0: "done"})
+@command({0: "done", 1: "not confirmed"})
 def trust(
     runner: Runner,
     folder: Annotated[Path | None, argument("DIR", "Project folder, or folder of skills.")] = None,
     remove: Annotated[bool, flag("--remove", "Revoke trust in the folder.")] = False,
     listing: Annotated[bool, flag("--list", "Only list trusted folders.")] = False,
+    yes: options.Yes = False,
 ) -> None:
     """Trust a folder: load the skills of projects in it and allow their code to run.
 
     Skills are instructions to a model, and graph.py runs with all your permissions: review them first.
-    Subfolders are trusted too. Prints all trusted folders.
+    Subfolders are trusted too, and the .env of the folder. Trust is for their present content: what is changed or
+    added later does not run. Trust the folder again to see what has changed, and to allow it. Prints all trusted
+    folders.
 
     \b
     Examples:
@@ -309,16 +314,31 @@ def trust(
     """
     from gems.settings import load_settings
     from gems.skills.reports import TrustedFolders
-    from gems.skills.trust import distrust, trust, trusted_folders
+    from gems.trust import changes_since, distrust, is_trusted, trust, trusted_folders
 
     home = load_settings().trust_home
     if folder is None and not listing:
         raise OptionError("No folder given.", hint="Run `gems skills trust .` for the current folder.")
-    if folder is not None and not listing:
-        (distrust if remove else trust)(home, folder)
+    if folder is not None and not listing and remove:
+        distrust(home, folder)
+    elif folder is not None and not listing:
+        changes = changes_since(home, folder)
+        _print_changes(changes)
+        # The command is the decision; only what has changed since an earlier one is asked about.
+        if changes and is_trusted(folder, trusted_folders(home)) and sys.stdin.isatty() and not runner.json:
+            runner.confirm("Trust this content?", yes=yes)
+        trust(home, folder)
     folders = sorted(map(str, trusted_folders(home)))
     text = "\n".join(folders) or "No folders are trusted."
     runner.show(TrustedFolders(folders=folders), lambda _: typer.echo(text, err=not folders))
+
+
+def _print_changes(changes: list[Change]) -> None:
+    """Print on standard error what is trusted now and was not before."""
+    for change in changes:
+        typer.echo(clean_text(f"{change.kind}: {change.path}"), err=True)
+        for line in change.lines:
+            typer.echo(clean_text(f"  {line}"), err=True)
 
 
 @command({0: "all skills are valid", 1: "a skill is invalid", 2: "bad usage"})
