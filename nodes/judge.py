@@ -139,16 +139,16 @@ def once_failed(judgement: Judgement, first: Judgement, rounds: Sequence[Round])
 
 
 async def look_again(
-    image: str, judgement: Judgement, names: Collection[str], requirements: Sequence[Requirement], work: NodeContext
-) -> Judgement:
-    """Ask twice more about some requirements that an image seems to meet; each must be met both times.
+    image: str, names: Collection[str], requirements: Sequence[Requirement], work: NodeContext
+) -> dict[str, Answer]:
+    """Ask twice more about some requirements that an image seems to meet; return those that are not met both times.
 
     What has failed before is the likeliest to be missing still, and a judge that repeats its mistakes says yes again:
     what was yes twice is therefore no proof, and one no among four answers is believed.
     """
     asked = [requirement for requirement in requirements if requirement["id"] in names]
     if not asked:
-        return judgement
+        return {}
     pictures = await pictures_to_judge(image, work)
     ask = ask_individually if len(asked) == 1 else ask_checklist
     looking = (ask(pictures, asked, work, attempts) for attempts in _LAST_ATTEMPTS)
@@ -157,10 +157,10 @@ async def look_again(
         if isinstance(found, BaseException):
             raise found
         denied |= _noes(found)
-    return judgement.updated(denied)
+    return denied
 
 
-async def _look_before_passing(
+async def _confirm_and_look(
     image: str,
     judgement: Judgement,
     names: Collection[str],
@@ -168,9 +168,22 @@ async def _look_before_passing(
     is_mended: bool,
     work: NodeContext,
 ) -> Judgement:
-    """Look once more at a confirmed image, which stays confirmed if that fails."""
+    """Confirm an image, and look again at what failed before; an image stays confirmed if these looks fail.
+
+    Both are asked at once: nearly all that seem complete are confirmed.
+    """
+    confirming = confirm(image, judgement, requirements, work)
+    looking = look_again(image, names, requirements, work)
+    confirmed, denied = await asyncio.gather(confirming, looking, return_exceptions=True)
+    if isinstance(confirmed, BaseException):
+        raise confirmed
+    if not all_met(confirmed.answers):
+        return confirmed
+    judgement = confirmed
     try:
-        judgement = await look_again(image, judgement, names, requirements, work)
+        if isinstance(denied, BaseException):
+            raise denied
+        judgement = confirmed.updated(denied)
         if is_mended and all_met(judgement.answers):
             judgement = await look_for_damage(image, judgement, requirements, work)
     except ProviderError as error:
@@ -353,14 +366,11 @@ async def _confirm_candidates(
             pass
         if not all_met(found[index].answers):
             continue
+        names = once_failed(found[index], judgements[index], earlier)
         try:
-            found[index] = await confirm(image, found[index], requirements, work)
+            found[index] = await _confirm_and_look(image, found[index], names, requirements, is_mended, work)
         except (ProviderError, LimitReached) as error:
             return found, error
-        if not all_met(found[index].answers):
-            continue
-        names = once_failed(found[index], judgements[index], earlier)
-        found[index] = await _look_before_passing(image, found[index], names, requirements, is_mended, work)
         if all_met(found[index].answers):
             # Later complete candidates need no confirmation: the confirmed one wins a tie.
             break
