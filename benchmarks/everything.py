@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "blocks_world": [],
     "memory_helps": [],
     "lessons_fit": [],
+    "training_pairs": [],
     "memory_scale": [],
     "checkpoints": [],
     "skills_help": [],

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -51,6 +51,15 @@ _REQUEST_FIELDS = ("prompt", "negative_prompt", "seed", "width", "height", "step
 _PAID_TABLES = {"drawings": ("run", "round", "candidate", "fingerprint"), "answers": ("run", "key")}
 
 
+class KeptQuestion(TypedDict):
+    """What a chat model was asked."""
+
+    round: int
+    system: str
+    parts: list[str | dict[str, str]]
+    """Texts, and for each image its id and its label as `image` and `label`."""
+
+
 class KeptAnswer(TypedDict):
     """A chat model's answer in the ledger."""
 
@@ -58,6 +67,15 @@ class KeptAnswer(TypedDict):
     thought: str
     yes_probability: float | None
     usage: Usage
+    question: NotRequired[KeptQuestion]
+    """Missing for answers of earlier versions."""
+
+
+class RecordedAnswer(TypedDict):
+    """An answer of a run with its task."""
+
+    task: str
+    answer: KeptAnswer
 
 
 class Ledger:
@@ -93,6 +111,11 @@ class Ledger:
     async def enter_answer(self, run: str, key: str, task: str, answer: KeptAnswer) -> None:
         """Enter an answer that could be parsed."""
         await self._enter("answers", (run, key, _now(), task, _to_json(answer)))
+
+    async def answers(self, run: str) -> list[RecordedAnswer]:
+        """Return a run's answers in the order in which they came."""
+        rows = await self._all("SELECT task, reply FROM answers WHERE run=? ORDER BY at, key", (run,))
+        return [{"task": row["task"], "answer": json.loads(row["reply"])} for row in rows]
 
     async def catch_up(self) -> None:
         """Enter what was paid for while the database was unreachable; nothing is lost if it still is."""

@@ -138,7 +138,13 @@ class NodeContext:
         if kept is not None:
             self._count(role, kept["usage"])
             parsed = read_json(kept["text"], question.reply) if question.reply is not None else None
-            return ChatReply(**kept, parsed=parsed)
+            return ChatReply(
+                text=kept["text"],
+                thought=kept["thought"],
+                parsed=parsed,
+                yes_probability=kept["yes_probability"],
+                usage=kept["usage"],
+            )
         reply = await self._ask_model(question)
         if self.run_id:
             answer: KeptAnswer = {
@@ -146,6 +152,7 @@ class NodeContext:
                 "thought": reply.thought,
                 "yes_probability": reply.yes_probability,
                 "usage": reply.usage,
+                "question": {"round": self.round, "system": question.system, "parts": _identify(question)},
             }
             try:
                 await self.context.ledger.enter_answer(self.run_id, key, question.task, answer)
@@ -314,6 +321,11 @@ class NodeContext:
 
 
 def _answer_key(number: int, question: Question) -> str:
-    parts = [part if isinstance(part, str) else [part.image, part.label] for part in question.parts]
+    parts = [part if isinstance(part, str) else list(part.values()) for part in _identify(question)]
     identity = [number, question.task, question.system, parts, question.attempt]
     return hashlib.sha256(json.dumps(identity, ensure_ascii=False).encode()).hexdigest()
+
+
+def _identify(question: Question) -> list[str | dict[str, str]]:
+    """Return the parts of a question with the ids and labels of images in their place."""
+    return [part if isinstance(part, str) else {"image": part.image, "label": part.label} for part in question.parts]

@@ -30,6 +30,7 @@ OUTPUTS = {
     "ReportFile": ("report", "The report file."),
     "Deletion": ("delete", "What is deleted with a run."),
     "Garbage": ("gc", "Unreferenced files and their size."),
+    "Exported": ("export pairs, export rewards, export trajectories", "The dataset that was written."),
     "MemoryList": ("memory list, memory search", "Lessons and experiences."),
     "Memory": ("memory show", "One lesson or experience."),
     "Stats": ("memory stats", "Statistics of the memory store."),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -50,14 +50,17 @@ from gems.reporting.page import lesson_lines
 from gems.resources import Resources, open_resources
 from gems.results import RunResult, add_warning, build_result
 from gems.runs.cleanup import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
+from gems.runs.dataset import Layout
 from gems.runs.estimate import Estimate, estimate_run
 from gems.runs.executor import RunExecutor, as_input, asks_for_decision, resume_input
+from gems.runs.export import Exported, export_runs
 from gems.runs.fork import create_fork, prevent_deletion, thread
 from gems.runs.memory_admin import MemoryAdmin, Rebuilt
 from gems.runs.output import check_target, load_saved_image
 from gems.runs.recovery import ledger_drawings, state_from_ledger
 from gems.runs.skill_testing import SkillWorkshop
 from gems.runs.source_images import SourceImage, read_mask_image, read_source_image, store_source
+from gems.runs.training_rows import ExportKind, ExportOptions
 from gems.runs.verification import Decomposition, Verification, decompose_prompt, verify_image
 from gems.settings import Settings, load_settings
 from gems.skills.models import Skill, SkillRegistry
@@ -408,6 +411,39 @@ class Gems:
         limits: dict[str, Any] = {"dry_run": dry_run, "min_age": min_age, "unlisted": unlisted}
         with self._translate_errors():
             return await clear_garbage(self._graph, self.resources, self.settings, **limits)
+
+    async def export(
+        self,
+        kind: ExportKind,
+        out: Path,
+        *,
+        runs: Sequence[str] = (),
+        wanted: RunFilter = ALL_RUNS,
+        owner: str = "",
+        layout: Layout = "datasets",
+        options: ExportOptions | None = None,
+    ) -> Exported:
+        """Write training data from runs to the new folder `out`, a dataset in Parquet files with a card.
+
+        Args:
+            kind: `pairs` of images of which one meets the prompt better, `rewards` of images, or `trajectories`: the
+                answers of agents with what came of them.
+            out: Where the dataset is put when it is complete; it may exist if it is empty.
+            runs: Ids of runs; by default all that match `wanted`, except those that were made without memory.
+            wanted: Conditions on runs.
+            owner: Only runs of this owner; by default those without one.
+            layout: See `gems.runs.dataset.DatasetWriter`.
+            options: What is exported of them.
+
+        Raises:
+            MissingExtraError: `gems-agent[export]` is not installed.
+            OptionError: The folder is not empty, or this kind has no such layout.
+            RunNotFoundError: No run has one of these ids.
+            StorageError: The folder cannot be written.
+        """
+        choice: dict[str, Any] = {"runs": runs, "wanted": wanted, "owner": owner, "layout": layout, "options": options}
+        with self._translate_errors():
+            return await export_runs(self.resources, self._partial_result, kind, out, **choice)
 
     def _translate_errors(self) -> AbstractContextManager[None]:
         """Translate errors of the checkpoints' file; the other stores translate their own."""

@@ -42,6 +42,7 @@ PAGES = {
     "docs/security.md": ["ann"],
     "docs/serving.md": ['"is_ready": true', "event: finished", "generate_image", "passed"],
     "docs/skills.md": ["Two Faults", "exit code 1", "blocks looked at an image"],
+    "docs/training.md": ["pairs: train", "steps: train"],
 }
 # Files that they must write.
 FILES = {

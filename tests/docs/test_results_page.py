@@ -110,6 +110,22 @@ def test_the_table_of_models_and_servers_is_what_was_measured() -> None:
     assert found["missed"] == []
 
 
+def test_the_table_of_training_pairs_is_what_was_measured() -> None:
+    text = RESULTS.partition("## Training pairs")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) % \| (\w+) \| (\d+) \| ([\d.]+) % \| ([\d.]+) % \| ([\d.]+) % \|$", text, re.M)
+    wanted = [
+        (
+            f"{100 * row['error']:.0f}",
+            kind,
+            str(row[kind]["pairs"]),
+            *tuple(f"{100 * row[kind][order]:.1f}" for order in ("true", "tie", "false")),
+        )
+        for row in measured("training_pairs")["order"]
+        for kind in ("confirmed", "all")
+    ]
+    assert rows == wanted
+
+
 def test_env_example_names_every_setting_and_no_other() -> None:
     from gems.settings import ChatSettings, GeneratorSettings, ServeSettings, Settings
 

@@ -16,6 +16,7 @@ from gems.evals.scoring import ScoreReport
 from gems.results import RunResult
 from gems.runs.cleanup import Deletion, Garbage
 from gems.runs.estimate import Estimate
+from gems.runs.export import Exported
 from gems.runs.memory_admin import ConsolidationReport, Forgotten, ImportReport, Memory, Rebuilt, Stats
 from gems.runs.verification import Verification
 from gems.skills.reports import NewSkill, SkillDrafts, SkillList, SkillPage, SkillTrial, TrustedFolders, ValidationList
@@ -191,6 +192,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         Forgotten,
         ExportFile,
         ImportReport,
+        Exported,
         Reindexed,
         Rebuilt,
         SkillList,

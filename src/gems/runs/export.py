@@ -1,0 +1,100 @@
+"""`Gems.export`: write training data from runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gems.errors import ImageMissingError, InvalidImageError, RunNotFoundError
+from gems.memory.run_filter import ALL_RUNS, RunFilter
+from gems.resources import Resources
+from gems.results import RunResult
+from gems.runs.dataset import DatasetWriter, Layout
+from gems.runs.training_rows import ExportKind, ExportOptions, Selection, choose_split
+from gems.types import RunRow
+
+_PAGE = 500
+
+
+class Exported(BaseModel):
+    """What an export wrote."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: str = Field(description="Where the dataset is; empty if there were no rows, and nothing was written.")
+    kind: ExportKind
+    layout: Layout
+    runs: int = Field(description="Runs that were read.")
+    rows: dict[str, int] = Field(description="Rows by split.")
+    left_out: dict[str, int] = Field(description="What was left out, by reason.")
+
+
+async def export_runs(  # noqa: PLR0913 - those of `Gems.export`
+    resources: Resources,
+    load: Callable[[RunRow], Awaitable[RunResult]],
+    kind: ExportKind,
+    folder: Path,
+    *,
+    runs: Sequence[str] = (),
+    wanted: RunFilter = ALL_RUNS,
+    owner: str = "",
+    layout: Layout = "datasets",
+    options: ExportOptions | None = None,
+) -> Exported:
+    """Write training data; see `Gems.export`."""
+    options = options or ExportOptions()
+    selection, read = Selection.start(kind, options), 0
+    writer = await asyncio.to_thread(DatasetWriter, folder, kind, layout, options)
+    with writer:
+        async for row in _rows(resources, runs, wanted, owner, selection):
+            read += 1
+            result = await load(row)
+            answers = await resources.ledger.answers(row["run_id"]) if kind == "trajectories" else []
+            split = choose_split(result.prompt, options.splits)
+            for found in selection.choose(result, answers):
+                try:
+                    images = {image: await resources.images.load(image) for image in _images_of(found)}
+                    await asyncio.to_thread(writer.add, split, found, images)
+                except (ImageMissingError, InvalidImageError):
+                    selection.left_out["rows whose images are gone or damaged"] += 1
+        await asyncio.to_thread(writer.finish, selection.left_out)
+    return Exported(
+        folder=str(folder) if writer.rows.total() else "",
+        kind=kind,
+        layout=layout,
+        runs=read,
+        rows=dict(writer.rows),
+        left_out=dict(sorted(selection.left_out.items())),
+    )
+
+
+async def _rows(
+    resources: Resources, runs: Sequence[str], wanted: RunFilter, owner: str, selection: Selection
+) -> AsyncIterator[RunRow]:
+    """Yield the rows of the chosen runs, oldest first."""
+    if runs:
+        found = [await resources.ledger.run(run) for run in dict.fromkeys(runs)]
+        missing = next((run for run, row in zip(dict.fromkeys(runs), found, strict=True) if row is None), None)
+        if missing is not None:
+            raise RunNotFoundError(f"There is no run {missing[:80]!r} in this home.")
+        chosen = [row for row in found if row is not None]
+    else:
+        chosen = list(reversed(await resources.ledger.runs(None, wanted)))
+    for row in chosen:
+        if row["owner"] != owner:
+            selection.left_out["runs of another owner"] += 1
+        elif not runs and not row["options"]["memory"]:
+            selection.left_out["runs without memory, which were not named"] += 1
+        elif row["status"] == "running" and await resources.locks.is_locked(row["run_id"]):
+            selection.left_out["runs in progress"] += 1
+        else:
+            yield row
+
+
+def _images_of(row: dict[str, Any]) -> list[str]:
+    named = [row[name] for name in ("chosen", "rejected", "image") if name in row]
+    return list(dict.fromkeys([*named, *row.get("images", [])]))
