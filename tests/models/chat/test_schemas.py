@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gems.models.chat.schemas import AnswerReply, ChecklistReply, RequirementReply, RequirementsReply, SkillChoice
+from gems.models.chat.schemas import (
+    AnswerReply,
+    ChecklistReply,
+    RequirementReply,
+    RequirementsReply,
+    SkillChoice,
+    read_box,
+)
 
 
 def checked(**more: Any) -> AnswerReply:
@@ -148,3 +155,53 @@ def test_servers_are_asked_for_the_exact_form() -> None:
         assert schema["required"] == [name]
         assert schema["properties"][name]["type"] == "array"
         assert "$ref" in json.dumps(schema["properties"][name]["items"])
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ([100, 200, 300, 400], [100, 200, 300, 400]),
+        ([0.1, 0.2, 0.3, 0.4], [100, 200, 300, 400]),
+        ([300, 400, 100, 200], [100, 200, 300, 400]),
+        ([100, 400, 300, 200], [100, 200, 300, 400]),
+        ([[100, 200], [300, 400]], [100, 200, 300, 400]),
+        ([[100, 200, 300, 400]], [100, 200, 300, 400]),
+        ("[100, 200, 300, 400]", [100, 200, 300, 400]),
+        ({"x1": 100, "y1": 200, "x2": 300, "y2": 400}, [100, 200, 300, 400]),
+        ({"Left": 100, "Top": 200, "Right": 300, "Bottom": 400}, [100, 200, 300, 400]),
+        ({"x": 100, "y": 200, "width": 200, "height": 200}, [100, 200, 300, 400]),
+        ({"bbox_2d": [100, 200, 300, 400]}, [100, 200, 300, 400]),
+        ({"box_2d": [200, 100, 400, 300]}, [100, 200, 300, 400]),
+        ([0, 0, 1, 1], [0, 0, 1000, 1000]),
+        ([0, 0, 1000, 1000], [0, 0, 1000, 1000]),
+        # Outside, in pixels, without an area, or no box at all.
+        ([-5, 0, 300, 400], []),
+        ([100, 200, 1300, 400], []),
+        ([1024, 1024, 2048, 2048], []),
+        ([100, 200, 100, 400], []),
+        ([100, 200, 300], []),
+        ([100, 200, 300, 400, 500], []),
+        ([100, 200, 300, float("nan")], []),
+        ([100, 200, 300, float("inf")], []),
+        ([True, False, True, True], []),
+        ([100, 200, None, 400], []),
+        ({"x": 1, "y": 2}, []),
+        ({"box_2d": "none"}, []),
+        ({"box": {"box": {"box": []}}}, []),
+        ("everywhere", []),
+        ("1" * 5_000, []),
+        (None, []),
+        (7, []),
+    ],
+)
+def test_boxes_are_read_or_refused(given: Any, read: list[int]) -> None:
+    assert read_box(given) == read
+    answer = {"number": 1, "answer": "no", "evidence": "none"}
+    assert AnswerReply.model_validate(answer | {"box": given}).box == read
+
+
+def test_boxes_have_other_names() -> None:
+    answer = {"number": 1, "answer": "no", "evidence": "none"}
+    assert AnswerReply.model_validate(answer | {"box_2d": [200, 100, 400, 300]}).box == [100, 200, 300, 400]
+    assert AnswerReply.model_validate(answer | {"bbox": [100, 200, 300, 400], "box": []}).box == [100, 200, 300, 400]
+    assert AnswerReply.model_validate(answer | {"box": [1, 2, 3, 4], "bbox_2d": [9, 9, 99, 99]}).box == [1, 2, 3, 4]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from gems.models.chat.answers import read_verdict
@@ -308,19 +308,56 @@ class RequirementsReply(_Reply):
     )
 
 
+_CORNERS = (("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"), ("xmin", "ymin", "xmax", "ymax"))
+_SIZED = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
+_NUMBERS = re.compile(r"-?\d+(?:\.\d+)?")
+
+
 def read_box(value: Any) -> list[int]:
-    """Return a box in thousandths, given in these or as shares; empty for anything that is none."""
+    """Return a box in thousandths of width and height, given in these or as shares; empty for anything that is none.
+
+    Understood are lists of edges or corners, texts and objects with the usual names, and the corners in either order.
+    What lies outside of the picture, such as pixels do, is none. Models that were trained to begin with y say so by
+    the name `box_2d`.
+    """
+    edges = _find_edges(value)
+    if len(edges) != _BOX_EDGES or not all(map(math.isfinite, edges)):
+        return []
+    shares = all(0 <= edge <= 1 for edge in edges)
+    x1, y1, x2, y2 = (round(edge * 1000 if shares else edge) for edge in edges)
+    (x1, x2), (y1, y2) = sorted((x1, x2)), sorted((y1, y2))
+    return [x1, y1, x2, y2] if 0 <= x1 < x2 <= _THOUSAND and 0 <= y1 < y2 <= _THOUSAND else []
+
+
+def _find_edges(value: Any) -> list[float]:
+    """Return the numbers of a box in the order x1, y1, x2, y2; not four where it has no such."""
+    if isinstance(value, str):
+        return [float(found) for found in _NUMBERS.findall(value[:200])]
     if isinstance(value, dict):
-        value = [value.get(name) for name in ("x1", "y1", "x2", "y2")]
-    if not isinstance(value, list) or len(value) != _BOX_EDGES:
+        return _find_named_edges({str(name).lower(): edge for name, edge in value.items()})
+    if not isinstance(value, list):
         return []
-    numbers = (isinstance(edge, int | float) and not isinstance(edge, bool) for edge in value)
-    if not all(numbers) or not all(map(math.isfinite, value)):
-        return []
-    shares = all(0 <= edge <= 1 for edge in value)
-    edges = [round(edge * 1000 if shares else edge) for edge in value]
-    x1, y1, x2, y2 = edges
-    return edges if 0 <= x1 < x2 <= _THOUSAND and 0 <= y1 < y2 <= _THOUSAND else []
+    if value and all(isinstance(part, list) for part in value):
+        value = [edge for part in value for edge in part]
+    is_number = [isinstance(edge, int | float) and not isinstance(edge, bool) for edge in value]
+    return value if all(is_number) else []
+
+
+def _find_named_edges(named: dict[str, Any]) -> list[float]:
+    for name in ("box", "bbox", "bbox_2d"):
+        if name in named:
+            return [] if isinstance(named[name], dict) else _find_edges(named[name])
+    if "box_2d" in named and not isinstance(named["box_2d"], dict):
+        edges = _find_edges(named["box_2d"])
+        return [edges[index] for index in (1, 0, 3, 2)] if len(edges) == _BOX_EDGES else []
+    for names in _CORNERS:
+        if all(name in named for name in names):
+            return _find_edges([named[name] for name in names])
+    for names in _SIZED:
+        if all(name in named for name in names):
+            edges = _find_edges([named[name] for name in names])
+            return [*edges[:2], edges[0] + edges[2], edges[1] + edges[3]] if edges else []
+    return []
 
 
 class AnswerReply(_Reply):
@@ -338,6 +375,13 @@ class AnswerReply(_Reply):
         description="Where a no has its place: x1, y1, x2, y2 in thousandths from the upper left; else empty.",
         json_schema_extra=_most(4),
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_box(cls, value: Any) -> Any:
+        """Take a box by the names that models were trained with."""
+        names = [name for name in ("bbox", "bbox_2d", "box_2d") if isinstance(value, dict) and name in value]
+        return value | {"box": {names[0]: value[names[0]]}} if names and not value.get("box") else value
 
 
 def _coerce_answers(value: Any) -> list[AnswerReply]:
