@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +145,40 @@ async def test_balanced_asks_a_checklist_and_reflects_once_a_round(tmp_path: Pat
     assert counts["checklist"] == IMAGES
 
 
+class Painter(FlatGenerator):
+    """Edits, too, everywhere or in a mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.capabilities = replace(self.capabilities, editing=True, inpainting=True)
+
+
+def fault_with_a_place(_asked: Any) -> str:
+    answers = [{"number": 1, "answer": "no", "box": [0, 0, 500, 500]}, {"number": 2, "answer": "yes"}]
+    return json.dumps({"answers": answers})
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "masks"),
+    [("balanced", "redraw", []), ("repair", "inpaint", [True]), ("repair-unlocked", "edit", [False])],
+)
+async def test_harness_mends_in_the_place_of_the_fault_or_everywhere(
+    name: str, action: str, masks: list[bool], tmp_path: Path
+) -> None:
+    tried, found = Tried(checklist=fault_with_a_place), load_harness(name)
+    tried.generator = Painter()
+    # What auto chooses depends on the seed.
+    wanted = replace(found, repair="always") if found.repair == "auto" else found
+    async with Gems(settings_at(tmp_path), chat=tried.chat, generator=tried.generator, graph=wanted.graph) as gems:
+        result = await gems.run(PROMPT, seed=7, **wanted.options(2))
+    assert [turn["action"] for turn in result.rounds] == ["draw", action]
+    assert [request.mask is not None for request in tried.generator.requests if request.source] == masks
+    assert bool(result.rounds[1].get("boxes")) == (masks == [True])
+
+
 def test_samples_learn_nothing_from_each_other() -> None:
     assert [load_harness(name).options(5).get("memory") for name in HARNESSES] == [False] * len(HARNESSES)
-    assert [name for name in HARNESSES if load_harness(name).can_learn] == ["balanced"]
+    assert [name for name in HARNESSES if load_harness(name).can_learn] == ["balanced", "repair", "repair-unlocked"]
 
 
 def test_harness_that_there_is_not() -> None:

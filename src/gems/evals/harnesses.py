@@ -12,11 +12,12 @@ from gems.events import Planned
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
+from gems.nodes.generator import generate
 from gems.nodes.reflector import append_questions, failed_questions, refine_prompt, round_slots
 from gems.nodes.rewrite import enhance
 from gems.options import MAX_CANDIDATES, MAX_ROUNDS, RunOptions
 from gems.state import State, negative_prompt
-from gems.types import Profile, Round
+from gems.types import Profile, RepairMode, Round, Step
 
 REWRITE_GUIDANCE = (
     "Rewrite the prompt so that nothing in it is left to chance. Say how many of each thing there are and "
@@ -35,6 +36,8 @@ class Harness:
     description: str
     profile: Profile | None = "paper"
     """The profile of its runs; None for the default."""
+    repair: RepairMode = "never"
+    """Whether its runs mend images instead of drawing anew."""
     skills: Literal["auto", "none"] = "none"
     spends: Literal["rounds", "candidates"] | None = "rounds"
     """Whether several images are rounds or candidates of one round; None if it generates one image."""
@@ -50,6 +53,7 @@ class Harness:
             "max_rounds": images if self.spends == "rounds" else 1,
             "candidates": images if self.spends == "candidates" else 1,
             "skills": self.skills,
+            "repair": self.repair,
             "memory": False,
         }
         if self.profile is not None:
@@ -96,6 +100,15 @@ async def accept_image(state: State, work: NodeContext) -> Update:
         "seconds": state.get("timings") or {},
     }
     return {"rounds": [turn], "drawn": [], "judge_reasoning": "", "stop_reason": "max_rounds"}
+
+
+async def edit_everywhere(state: State, work: NodeContext) -> Update:
+    """Make the round's images; a change is not limited to the place of the fault."""
+    step = state.get("step")
+    if not step or not step["boxes"]:
+        return await generate(state, work)
+    unlocked: Step = {**step, "action": "edit", "boxes": []}
+    return {"step": unlocked} | await generate({**state, "step": unlocked}, work)
 
 
 def plan_update(prompt: str, why: str, work: NodeContext) -> Update:
@@ -167,9 +180,28 @@ _ALL = (
     Harness(
         name="balanced",
         title="GEMS, balanced",
-        description="The loop with its defaults: one checklist, confirmation, experiences, all skills.",
+        description="The loop of `gems run` that draws anew: one checklist, confirmation, experiences, all skills.",
         profile="balanced",
         skills="auto",
+        can_learn=True,
+    ),
+    Harness(
+        name="repair",
+        title="GEMS, repair",
+        description="The loop of `gems run`: the best image is mended where that promises more than drawing anew.",
+        profile="balanced",
+        skills="auto",
+        repair="auto",
+        can_learn=True,
+    ),
+    Harness(
+        name="repair-unlocked",
+        title="GEMS, repair without the lock",
+        description="The same where every change may change the whole image: no pixels are kept.",
+        profile="balanced",
+        skills="auto",
+        repair="auto",
+        graph=partial(build_graph, instead={"generator": edit_everywhere}),
         can_learn=True,
     ),
 )
