@@ -12,6 +12,7 @@ docs/policy.md are drawn (this takes the extra `bench`). All of it takes about s
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import time
@@ -118,18 +119,40 @@ def choice_table(title: str, rows: list[dict[str, Any]], names: dict[str, str]) 
     return table
 
 
+def gained(row: dict[str, Any], name: str) -> str:
+    """A difference in percentage points with its interval; empty where nothing is compared."""
+    if name not in row:
+        return ""
+    low, high = row[f"{name}_interval"]
+    return f"{100 * row[name]:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def rules_page(rows: list[dict[str, Any]], world: str, errs: str) -> str:
+    """The table of docs/policy.md for one world and judge, in Markdown."""
+    lines = [
+        '| rules | fully met | more met | more than by redrawing | false "passed" | images | questions |',
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        if (row["world"], row["errs"]) == (world, errs):
+            more = "" if row["rules"] == "none" else gained(row, "more_met")
+            cells = [row["rules"], f"{100 * row['met']:.1f} %", more, gained(row, "over_redrawing")]
+            cells += [f"{100 * row['false_passed']:.1f} %", f"{row['images']:.2f}", f"{row['calls']:.1f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def rules_table(rows: list[dict[str, Any]]) -> Table:
     """What the rules are worth."""
     table = Table(title="Rules, against five rounds without them on the same prompts")
     for label in ("world", "judge errs", "rules"):
         table.add_column(label)
-    for label in ("fully met", "more met", "false 'passed'", "images", "calls"):
+    for label in ("fully met", "more met", "than redrawing", "false 'passed'", "images", "calls"):
         table.add_column(label, justify="right")
     for row in rows:
-        low, high = row["more_met_interval"]
-        more = "" if row["rules"] == "none" else f"{100 * row['more_met']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+        more = "" if row["rules"] == "none" else gained(row, "more_met")
         names = (row["world"], row["errs"], row["rules"])
-        numbers = (f"{100 * row['met']:.1f} %", more, share(row, "false_passed"))
+        numbers = (f"{100 * row['met']:.1f} %", more, gained(row, "over_redrawing"), share(row, "false_passed"))
         table.add_row(*names, *numbers, f"{row['images']:.2f}", f"{row['calls']:.1f}")
     return table
 
@@ -171,13 +194,19 @@ def main() -> None:
     parser.add_argument("--draw", type=Path, default=None, help="draw the curves into this folder")
     parser.add_argument("--prompts", type=int, default=None, help="how many prompts; 2,000 by default")
     parser.add_argument("--quick", action="store_true", help="100 prompts, and the comparison only")
+    parser.add_argument("--only-rules", action="store_true", help="measure the rules again; --out keeps the rest")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     options = parser.parse_args()
     # Every run without a better prompt warns; here that is no news.
     logging.disable(logging.CRITICAL)
     prompts = options.prompts or (100 if options.quick else 2_000)
-    figures = measured(prompts, options.workers, quick=options.quick)
-    show(figures)
+    if options.only_rules:
+        figures = json.loads(options.out.read_text(encoding="utf-8"))["tables"] if options.out else {}
+        figures["rules"] = choices.rules(max(1, prompts // 4), options.workers)
+        Console(width=150).print(rules_table(figures["rules"]))
+    else:
+        figures = measured(prompts, options.workers, quick=options.quick)
+        show(figures)
     if options.out is not None:
         write(options.out, "quality", rounded(figures))
     if options.draw is not None:

@@ -287,5 +287,6 @@ def test_last_look_leaves_half_of_what_passed_wrongly() -> None:
 
 def test_the_table_of_rules_names_every_world_judge_and_rule() -> None:
     rows = choices.rules(2, 1)
-    assert len({(row["world"], row["errs"], row["rules"]) for row in rows}) == len(rows) == 3 * 3 * 10
+    assert len({(row["world"], row["errs"], row["rules"]) for row in rows}) == len(rows) == 4 * 3 * 10
+    assert all(("over_redrawing" in row) == ("editor" in row["rules"] or "often wrong" in row["rules"]) for row in rows)
     assert all(row["more_met"] == 0 for row in rows if row["rules"] == "none")
