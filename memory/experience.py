@@ -162,7 +162,7 @@ class StepOutcome(TypedDict):
     """Whether the best image became better."""
 
 
-StepCounts = Mapping[tuple[str, str], tuple[int, int]]
+StepCounts = Mapping[tuple[Action, str], tuple[int, int]]
 """How many steps of an action, for a kind, made the best image better, and how many did not."""
 _MANY_UNMET = 3
 

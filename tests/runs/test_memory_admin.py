@@ -107,6 +107,31 @@ async def test_list_search_show(gems: Gems) -> None:
     assert (shown.kind, shown.generator, shown.value["text"]) == ("experience", "flat", CATS[1]["text"])
 
 
+def steps_of(*outcomes: tuple[str, str, bool]) -> dict[str, Any]:
+    steps = [{"action": action, "kind": kind, "improved": improved} for action, kind, improved in outcomes]
+    return {"action_after": outcomes[-1][0], "steps_after": steps}
+
+
+async def test_stats_tell_what_mending_was_worth_until_it_is_forgotten(gems: Gems, tmp_path: Path) -> None:
+    mended = experience("one", "two cats") | steps_of(("inpaint", "count", True), ("inpaint", "text", False))
+    again = experience("two", "three cats") | steps_of(("inpaint", "count", False))
+    other = experience("other", "a ship", generator="round") | steps_of(("redraw", "2", True))
+    await filled(gems.memory, mended, again, other)
+
+    async def counts(memory: MemoryAdmin) -> dict[tuple[str, str, str], tuple[int, int]]:
+        steps = (await memory.stats()).steps
+        return {(each.generator, each.action, each.kind): (each.improved, each.not_improved) for each in steps}
+
+    everything = {("flat", "inpaint", "count"): (1, 1), ("flat", "inpaint", "text"): (0, 1)}
+    everything |= {("round", "redraw", "2"): (1, 0)}
+    assert await counts(gems.memory) == everything
+    lines = [line async for line in gems.memory.export()]
+    await gems.memory.forget(run="one")
+    assert await counts(gems.memory) == {("flat", "inpaint", "count"): (0, 1), ("round", "redraw", "2"): (1, 0)}
+    await gems.memory.import_lines(lines)
+    assert await counts(gems.memory) == everything
+
+
 async def test_import_again_changes_nothing(gems: Gems) -> None:
     await filled(gems.memory, *CATS)
     again = await gems.memory.import_lines(json.dumps(value) for value in CATS)

@@ -19,6 +19,8 @@ from gems.memory.experience import (
     EXPERIENCES,
     LESSONS,
     PendingOp,
+    StepOutcome,
+    count_outcomes,
     credit_ops,
     experience_key,
     experience_ops,
@@ -34,7 +36,7 @@ from gems.nodes.prompts import numbered, question
 from gems.resources import Experiences, Resources
 from gems.runs.fork import Graph, thread
 from gems.runs.recovery import read_snapshot
-from gems.types import TrackRecord
+from gems.types import Action, TrackRecord
 
 Kind = Literal["experience", "lesson"]
 _SPACES: dict[Kind, Literal["experiences", "lessons"]] = {"lesson": LESSONS, "experience": EXPERIENCES}
@@ -85,6 +87,16 @@ class ConsolidationReport(_Report):
     unwritten: list[str] = Field(description="Errors of the chat model.")
 
 
+class StepRecord(_Report):
+    """How often a way to draw the next image made the best one better, with a generator and for a kind of fault."""
+
+    generator: str
+    action: Action
+    kind: str = Field(description="Kind of requirement; for redraw the number of unmet requirements, 3 for more.")
+    improved: int
+    not_improved: int
+
+
 class Stats(_Report):
     """Content of the store of experiences."""
 
@@ -94,6 +106,7 @@ class Stats(_Report):
     lessons: dict[str, int] = Field(description="By generator.")
     pending: int = Field(description="Pending operations.")
     record: TrackRecord = Field(description="Sum over all lessons and experiences.")
+    steps: list[StepRecord] = Field(description="What drawing anew and mending were worth, by which runs choose.")
 
 
 class Rebuilt(_Report):
@@ -239,6 +252,7 @@ class MemoryAdmin:
             lessons=counts["lesson"],
             pending=await self._experiences.outbox.count(),
             record=sum_records([item.value["record"] for found in items.values() for item in found]),
+            steps=_count_steps(item.value for item in items["experience"]),
         )
 
     async def consolidate(
@@ -377,6 +391,17 @@ def _imported(lessons: Values, experiences: Values) -> set[str]:
         for key, lesson in lessons.items()
         if not any(experience_key(run, number) in experiences for run, number in lesson["sources"])
     }
+
+
+def _count_steps(experiences: Iterable[Mapping[str, Any]]) -> list[StepRecord]:
+    by_generator: dict[str, list[StepOutcome]] = {}
+    for value in experiences:
+        by_generator.setdefault(value["generator"], []).extend(value.get("steps_after") or ())
+    return [
+        StepRecord(generator=generator, action=action, kind=kind, improved=better, not_improved=worse)
+        for generator, outcomes in sorted(by_generator.items())
+        for (action, kind), (better, worse) in sorted(count_outcomes(outcomes).items())
+    ]
 
 
 def _to_memory(kind: Kind, item: Item) -> Memory:

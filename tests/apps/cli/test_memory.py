@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,13 @@ def test_what_is_remembered_is_shown(run: str) -> None:
     assert told("show", "nothing", code=2)["error"]["type"] == "OptionError"
     stats = Stats.model_validate(told("stats"))
     assert (stats.experiences, stats.embedder) == ({"blocks": 1}, "lexical:1/384")
-    assert "experiences: 1 (1 about blocks)" in here("memory", "stats").stdout
+    shown = here("memory", "stats").stdout
+    assert "experiences: 1 (1 about blocks)" in shown
+    (step,) = stats.steps
+    assert (step.generator, step.improved + step.not_improved) == ("blocks", 1)
+    assert re.search(
+        rf"(?m)^blocks  {step.action} (with|for) {step.kind}( unmet)?  better {step.improved} of 1$", shown
+    )
 
 
 def test_no_memory() -> None:

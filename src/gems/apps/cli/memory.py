@@ -93,6 +93,10 @@ def _print_stats(found: Stats) -> None:
     record = found.record
     typer.echo(f"shown {record['shown']} times, helped {record['helped']}, did not help {record['hurt']}")
     typer.echo(f"waiting to be written: {found.pending}")
+    for step in found.steps:
+        after = f"with {step.kind} unmet" if step.action in ("draw", "redraw") else f"for {step.kind}"
+        tried = f"better {step.improved} of {step.improved + step.not_improved}"
+        typer.echo(clean_text(f"{step.generator}  {step.action} {after}  {tried}"))
 
 
 def _show_memories(runner: Runner, found: list[Memory]) -> None:
