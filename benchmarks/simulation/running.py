@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
+from PIL import Image
+
 from benchmarks.simulation.models import REQUIREMENT, Mind
 from benchmarks.simulation.world import Editor, Errors, Painting
 from gems.events import Event
@@ -18,6 +20,7 @@ from gems.graphs.routing import after_judge
 from gems.memory.experience import PendingOp
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.parsing import read_json
+from gems.models.images import encode_png
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
@@ -137,12 +140,13 @@ class Desk(NodeContext):
         if self.store is not None and operation["kind"] == "put":
             cast("Memory", self.store).kept[operation["key"]] = operation["value"]
 
-    async def draw(self, index: int, request: ImageRequest) -> Candidate:
+    async def draw(self, index: int, request: ImageRequest, parent: tuple[bytes, bytes] | None = None) -> Candidate:
         """The name of the image, which says what it shows."""
         name = f"{request.prompt}|{request.seed}"
         if request.source is not None:
             fault = REQUIREMENT.findall(request.prompt)[0]
-            name = f"{request.source.decode()}>{fault} {request.seed}{' locked' if request.mask else ''}"
+            shown = request.source.removeprefix(_PIXELS).decode()
+            name = f"{shown}>{fault} {request.seed}{' locked' if parent else ''}"
         return {
             "index": index,
             "image": name,
@@ -164,9 +168,13 @@ class _Simulated:
     capabilities: GeneratorCapabilities
 
 
+_PIXELS = encode_png(Image.new("RGB", (SIDE, SIDE)))
+"""What an image of the simulation begins with, so that masks find its size; its name follows."""
+
+
 class _Names:
     async def load(self, image: str) -> bytes:
-        return image.encode()
+        return _PIXELS + image.encode()
 
 
 def _context(capabilities: GeneratorCapabilities) -> Context:
