@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -165,6 +166,10 @@ class MiniLmEmbedder(_ModelEmbedder):
             ) from error
 
 
+_LEAST_SENTENCE_TRANSFORMERS = 6
+"""Source: its pull request 3935 requires `trust_remote_code` for local folders, too, from 6.0."""
+
+
 class LocalEmbedder(_ModelEmbedder):
     """A sentence-transformers model in a folder."""
 
@@ -179,9 +184,18 @@ class LocalEmbedder(_ModelEmbedder):
             raise ConfigurationError(f"The folder {self._folder} of the embedding model does not exist.")
         if importlib.util.find_spec("sentence_transformers") is None:
             raise MissingExtraError(f"The embedder {self.identity}", "embeddings")
+        found = version("sentence-transformers")
+        if int(found.partition(".")[0]) < _LEAST_SENTENCE_TRANSFORMERS:
+            raise ConfigurationError(
+                f"The embedder {self.identity} needs sentence-transformers {_LEAST_SENTENCE_TRANSFORMERS} or newer, "
+                f"since {found} runs code that a model's folder names.",
+                hint="Install it with: pip install 'gems-agent[embeddings]' --upgrade",
+            )
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - heavy
 
-        self._model = self._model or SentenceTransformer(str(self._folder), local_files_only=True)
+        self._model = self._model or SentenceTransformer(
+            str(self._folder), local_files_only=True, trust_remote_code=False
+        )
         return [normalize(vector) for vector in self._model.encode(texts)]
 
 

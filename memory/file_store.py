@@ -13,15 +13,31 @@ from gems.memory.sqlite import storage_error
 from gems.observability.redaction import redact
 from gems.shared_file import write_atomically
 
+_LOCAL = ("file", "local", "memory")
+_REMOTE = (
+    *("s3", "s3a", "gs", "gcs", "az", "abfs", "adl", "oci", "oss", "tos", "hf"),
+    *("sftp", "ssh", "smb", "ftp", "hdfs", "webhdfs", "webdav"),
+)
+PROTOCOLS = frozenset((*_LOCAL, *_REMOTE))
+"""Of fsspec's protocols those that store files. Others would run templates, packages of archives, or commands."""
+
 
 class FileStore:
     """A folder at a path or an fsspec URL; `label` is the URL without secrets, for messages.
 
-    Raises ConfigurationError if fsspec does not know the URL, or the package for it is not installed.
+    Raises ConfigurationError for a URL with another protocol than `PROTOCOLS` or several, or if the package for it is
+    not installed.
     """
 
     def __init__(self, url: str) -> None:
         self.label = redact(url)
+        # A chain such as `reference::s3://...` has a protocol at each link.
+        protocol = url.partition("://")[0] if "://" in url or "::" in url else "file"
+        if protocol.lower() not in PROTOCOLS:
+            raise ConfigurationError(
+                f"{self.label} cannot be used: its protocol is not among those that store files.",
+                hint=f"Use a folder, or a URL with {', '.join(sorted(PROTOCOLS))}.",
+            )
         try:
             self._fs, root = fsspec.core.url_to_fs(str(Path(url).expanduser()) if "://" not in url else url)
         except (ImportError, ValueError) as error:

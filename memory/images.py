@@ -10,7 +10,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from gems.errors import ImageMissingError, StorageError
+from gems.errors import ImageDamagedError, ImageMissingError, StorageError
 from gems.memory.file_store import FileStore
 from gems.memory.sqlite import storage_error
 from gems.shared_file import write_atomically
@@ -51,7 +51,10 @@ class ImageStore:
         return image
 
     async def load(self, image: str) -> bytes:
-        """Return the PNG bytes of an image; ImageMissingError if it does not exist or was changed."""
+        """Return the PNG bytes of an image.
+
+        ImageMissingError if it does not exist, ImageDamagedError if its file is not what was written.
+        """
         if image in self._in_memory:
             return self._in_memory[image]
         path = self.path(image)
@@ -65,15 +68,19 @@ class ImageStore:
         except OSError as error:
             raise storage_error(error, path) from error
         if await asyncio.to_thread(_id_of, data) != image:
-            raise ImageMissingError(f"{path} was changed since it was written.", hint="Delete the damaged file.")
+            logger.error("%s was changed since it was written.", path)
+            raise ImageDamagedError(f"The image {image} was changed since it was written.")
         return data
 
     def at_hand(self, image: str) -> bytes | None:
         """Return the PNG bytes of an image, or None if they cannot be read. Blocking."""
+        if image in self._in_memory:
+            return self._in_memory[image]
         try:
-            return self._in_memory.get(image) or self.path(image).read_bytes()
+            data = self.path(image).read_bytes()
         except (OSError, ImageMissingError):
             return None
+        return data if _id_of(data) == image else None
 
 
 def _id_of(data: bytes) -> str:

@@ -8,12 +8,14 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiosqlite
 
 from gems.errors import CorruptStoreError, DiskFullError, StorageError, StoreVersionError
+from gems.shared_file import changing
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DAMAGED = ("malformed", "not a database", "disk image", "corrupt")
@@ -101,6 +103,33 @@ async def open_database(
         yield connection
     finally:
         await connection.close()
+
+
+def set_damaged_aside(path: Path) -> Path | None:
+    """Move a SQLite file that is damaged aside, with the files beside it; None if it is whole. Blocking.
+
+    Only for a file whose loss is worth less than a stop. StorageError if it cannot be moved.
+    """
+    with translate_storage_errors(path), changing(path):
+        if not path.exists() or not _find_damage(path):
+            return None
+        aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}")
+        for ending in ("", "-wal", "-shm"):
+            if (beside := path.with_name(path.name + ending)).exists():
+                beside.rename(aside.with_name(aside.name + ending))
+        return aside
+
+
+def _find_damage(path: Path) -> bool:
+    """Return whether SQLite finds damage in a file; what it cannot read for another reason is not damaged."""
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        return list(connection.execute("PRAGMA quick_check(1)")) != [("ok",)]
+    except sqlite3.Error as error:
+        return isinstance(storage_error(error, path), CorruptStoreError)
+    finally:
+        connection.close()
 
 
 async def _prepare(

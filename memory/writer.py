@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from langgraph.store.base import BaseStore, GetOp, Item, Op, PutOp
+from pydantic import TypeAdapter
 
 from gems.errors import GemsError, MemoryUnavailableError
 from gems.memory.experience import PendingOp, sum_records
-from gems.memory.sqlite import SqliteRows, open_database
+from gems.memory.sqlite import SqliteRows, open_database, set_damaged_aside
 
 OUTBOX_VERSION = 1
 _OUTBOX_SCHEMA = """
@@ -23,6 +24,8 @@ CREATE TABLE IF NOT EXISTS operations (
     id TEXT PRIMARY KEY, at TEXT NOT NULL, operation TEXT NOT NULL, done INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS operations_pending ON operations (done, at);
 """
+_OPERATION = TypeAdapter(PendingOp)
+_REBUILD = "`gems memory rebuild` writes them anew from the trajectories of all runs."
 logger = logging.getLogger(__name__)
 BATCH = 64
 _BATCH_DELAY_S = 3.0
@@ -31,7 +34,12 @@ _CLOSE_TIMEOUT_S = 10.0
 
 
 class Outbox(SqliteRows):
-    """The pending operations; see `open_outbox`. Any number of processes may share the file."""
+    """The pending operations; see `open_outbox`. Any number of processes may share the file.
+
+    `note` tells what was lost with a damaged file; empty if there was none.
+    """
+
+    note = ""
 
     async def add(self, operation: PendingOp) -> None:
         """Store an operation until it is done; a credit that was done before is not stored again."""
@@ -42,8 +50,17 @@ class Outbox(SqliteRows):
 
     async def pending(self, limit: int) -> list[PendingOp]:
         """Return the pending operations, oldest first."""
-        sql = "SELECT operation FROM operations WHERE done=0 ORDER BY at, rowid LIMIT ?"
-        return [json.loads(row[0]) for row in await self.all(sql, (limit,))]
+        sql = "SELECT id, operation FROM operations WHERE done=0 ORDER BY at, rowid LIMIT ?"
+        while True:
+            found = [(row[0], _read_operation(row[1])) for row in await self.all(sql, (limit,))]
+            unreadable = [(name,) for name, operation in found if operation is None]
+            if not unreadable:
+                return [operation for _, operation in found if operation is not None]
+            # Kept in the file, and out of the way of the others.
+            logger.error(
+                "%d experiences in %s cannot be read and are left out. %s", len(unreadable), self._path, _REBUILD
+            )
+            await self.write("UPDATE operations SET done=2 WHERE id=?", *unreadable)
 
     async def done(self, operations: Sequence[PendingOp]) -> None:
         """Mark operations as done: puts are deleted, of a credit only the id stays."""
@@ -66,11 +83,31 @@ class Outbox(SqliteRows):
         return len(pending)
 
 
+def _read_operation(text: Any) -> PendingOp | None:
+    """Return an operation, or None if the text was damaged."""
+    try:
+        operation = json.loads(text)
+        _OPERATION.validate_python(operation)
+    except (ValueError, RecursionError):
+        return None
+    # As it was written, since `done` compares the text.
+    checked: PendingOp = operation
+    return checked
+
+
 @asynccontextmanager
 async def open_outbox(path: Path) -> AsyncIterator[Outbox]:
-    """Open the outbox in the SQLite file at `path`; errors as in `open_database`."""
+    """Open the outbox in the SQLite file at `path`; errors as in `open_database`.
+
+    A damaged file is set aside, since it must not stop runs: it holds nothing that the trajectories do not.
+    """
+    aside = await asyncio.to_thread(set_damaged_aside, path)
     async with open_database(path, OUTBOX_VERSION, _OUTBOX_SCHEMA) as connection:
-        yield Outbox(connection, path)
+        outbox = Outbox(connection, path)
+        if aside is not None:
+            outbox.note = f"The outbox of experiences was damaged and is now {aside}. {_REBUILD}"
+            logger.error("%s", outbox.note)
+        yield outbox
 
 
 async def apply(store: BaseStore, operations: Sequence[PendingOp]) -> None:

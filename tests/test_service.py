@@ -279,3 +279,22 @@ async def test_a_fork_takes_no_option_that_it_would_ignore(name: str, house: Hou
         with pytest.raises(OptionError, match=repr(name)):
             await gems.fork(done.run_id, 1, **given)
         assert len(await gems.runs()) == 1
+
+
+@pytest.mark.parametrize("how", ["deleted", "emptied"])
+async def test_a_run_whose_checkpoints_are_lost_is_told_as_such(tmp_path: Path, how: str) -> None:
+    house = House(tmp_path / "home")
+    house.never_pass()
+    async with house.gems() as gems:
+        before = await gems.run("a red cat", seed=7, max_rounds=2)
+        checkpoints = gems.settings.checkpoints_path
+    for path in sorted(checkpoints.parent.glob(f"{checkpoints.name}*")):
+        path.unlink() if how == "deleted" else path.write_bytes(b"")
+    async with house.gems() as gems:
+        found = await gems.show(before.run_id)
+        assert found.image_id == before.image_id
+        assert [c["image"] for turn in found.rounds for c in turn["candidates"]].count(before.image_id) == 1
+        (warning,) = found.warnings
+        assert "checkpoints" in warning
+        assert f"with a score of {before.score:.2f}" in warning
+        assert "Only the images of this run are known (2)" in warning

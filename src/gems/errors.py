@@ -36,6 +36,7 @@
     ├── StorageError               data could not be stored or read                   exit 1
     │   ├── DiskFullError          no space is left
     │   ├── ImageMissingError      a stored image is missing or damaged
+    │   │   └── ImageDamagedError  a stored image is not what was written
     │   ├── CorruptStoreError      a database is damaged
     │   ├── MemoryUnavailableError  the Chroma server failed
     │   └── StoreVersionError      a database was written by another version
@@ -323,6 +324,12 @@ class DiskFullError(StorageError):
 
 class ImageMissingError(StorageError):
     """A stored image is missing or damaged."""
+
+
+class ImageDamagedError(ImageMissingError):
+    """A stored image is not what was written."""
+
+    default_hint = "Delete its file in GEMS_HOME/images; restore it from a backup if there is one."
 
 
 class CorruptStoreError(StorageError):

@@ -450,11 +450,18 @@ class Gems:
         return translate_storage_errors(self.settings.checkpoints_path)
 
     async def _partial_result(self, row: RunRow) -> RunResult:
-        """Return a run as far as it came; if checkpoints are damaged, what the ledger still knows."""
+        """Return a run as far as it came; if checkpoints are damaged or lost, what the ledger still knows."""
+        lost: CorruptStoreError | None = None
         try:
             state = cast("State", (await self._snapshot(row["run_id"])).values)
         except CorruptStoreError as error:
-            state = state_from_ledger(row, await ledger_drawings(self.resources.ledger, row["run_id"]), error)
+            lost = error
+        if lost is not None or not state:
+            drawings = await ledger_drawings(self.resources.ledger, row["run_id"])
+            if lost is None and (drawings or row["summary"].get("image")):
+                lost = CorruptStoreError(f"The checkpoints of the run {row['run_id']} are not there any more.")
+            if lost is not None:
+                state = state_from_ledger(row, drawings, lost)
         return build_result(state, row, await self._status(row))
 
     async def _status(self, row: RunRow) -> RunStatus:

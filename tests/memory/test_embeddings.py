@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -171,3 +172,39 @@ async def test_faults_of_the_endpoint(endpoint: Endpoint, status: int, text: str
 async def test_nothing_answers() -> None:
     with pytest.raises(UnreachableError):
         await open_embedder(f"openai:model@http://127.0.0.1:{free_port()}/v1").embed(["a cat"])
+
+
+_FAKE = """
+class SentenceTransformer:
+    def __init__(self, folder, *, local_files_only, trust_remote_code):
+        # As before 6.0, whatever `trust_remote_code` is for a local folder.
+        exec(open(folder + "/modeling.py").read()) if OLD else None
+        assert local_files_only and not trust_remote_code
+    def encode(self, texts):
+        return [[1.0, 0.0] for _ in texts]
+"""
+
+
+@pytest.mark.parametrize(("installed", "runs"), [("5.1.0", False), ("5.7.0", False), ("6.0.0", True), ("10.1", True)])
+async def test_a_local_model_runs_no_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: str, runs: bool
+) -> None:
+    packages = tmp_path / "packages"
+    info = packages / f"sentence_transformers-{installed}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: sentence-transformers\nVersion: {installed}\n")
+    (packages / "sentence_transformers.py").write_text(f"OLD = {not runs}\n{_FAKE}")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "modeling.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    monkeypatch.syspath_prepend(packages)
+    monkeypatch.delitem(sys.modules, "sentence_transformers", raising=False)
+    embedder = open_embedder(f"local:{tmp_path / 'model'}", api_key=None)
+    try:
+        if runs:
+            assert len(await embedder.embed(["a"])) == 1
+        else:
+            with pytest.raises(ConfigurationError, match=f"sentence-transformers 6 or newer, since {installed}"):
+                await embedder.embed(["a"])
+    finally:
+        sys.modules.pop("sentence_transformers", None)
+    assert not (tmp_path / "ran").exists()

@@ -204,3 +204,25 @@ async def test_url_that_nobody_knows(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="nonsense"):
         async with Gems(Settings(home=tmp_path, images="nonsense://x")):
             pass
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "reference::s3://bucket/refs.json",
+        "reference://?fo=refs.json",
+        "simplecache::s3://bucket",
+        "zip://x.zip",
+        "zip::http://evil.example/x.zip",
+        "libarchive://x",
+        "github://owner:repo@/x",
+        "git://x",
+        "generic://x",
+        "filecache::reference::file:///x",
+        "nothing-known://x",
+        "https://evil.example/x",
+    ],
+)
+def test_a_protocol_that_does_not_store_files_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigurationError, match="its protocol is not among"):
+        SharedImageStore(tmp_path / "one", url)

@@ -129,3 +129,52 @@ async def test_operations_without_a_writer() -> None:
     store = InMemoryStore()
     await apply(store, [put("a", text="t"), credit("a", 1, shown=1, helped=1, hurt=0)])
     assert record(store, "a") == {"shown": 1, "helped": 1, "hurt": 0}
+
+
+def _aside(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in folder.glob("outbox.sqlite3.damaged-*")]
+
+
+def _broken(data: bytes, how: str) -> bytes:
+    middle = len(data) // 2
+    return {
+        "first byte": b"\xff" + data[1:],
+        "middle": data[:1024] + b"\xff" * (len(data) - 2048) + data[-1024:],
+        "half": data[:middle],
+        "text": b"not a database" * 100,
+    }[how]
+
+
+@pytest.mark.parametrize("how", ["first byte", "middle", "half", "text"])
+async def test_a_damaged_file_is_set_aside_and_told(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "outbox.sqlite3"
+    async with open_outbox(path) as outbox:
+        for number in range(200):
+            await outbox.add(put(str(number), text="x" * 100))
+    before = _broken(path.read_bytes(), how)
+    path.write_bytes(before)
+    async with open_outbox(path) as outbox:
+        assert "damaged" in outbox.note
+        assert "gems memory rebuild" in outbox.note
+        assert outbox.note in caplog.text
+        assert await outbox.count() == 0
+        await outbox.add(put("new"))
+        assert [op["key"] for op in await outbox.pending(10)] == ["new"]
+    assert _aside(tmp_path) == [before]
+    async with open_outbox(path) as outbox:
+        assert not outbox.note
+        assert await outbox.count() == 1
+
+
+async def test_an_unreadable_operation_does_not_hold_up_the_others(
+    outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    for text in ("", "[]", "{", '{"id": 1}'):
+        await outbox.write("INSERT INTO operations (id, at, operation) VALUES (?,?,?)", (f"bad/{text}", "2026", text))
+    await outbox.add(put("good"))
+    store = Flaky()
+    assert await ExperienceWriter(store, outbox).flush(10) is None
+    assert store.get(SPACE, "good") is not None
+    assert "4 experiences" in caplog.text
+    ((kept,),) = await outbox.all("SELECT count(*) FROM operations WHERE done=2")
+    assert kept == 4

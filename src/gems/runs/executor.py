@@ -208,7 +208,7 @@ class RunExecutor:
             return ""
         fault = await experiences.writer.flush(_FLUSH_TIMEOUT_S)
         if fault is None or has_store_warning(state.get("warnings") or ()):
-            return ""
+            return experiences.outbox.note
         return f"{UNREACHABLE} {fault} The experiences of this run will be written later."
 
     async def _mark(self, run_id: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:

@@ -84,8 +84,11 @@ def recover_state(
 def state_from_ledger(row: RunRow, drawings: Sequence[Candidate], error: CorruptStoreError) -> State:
     """Return a state with the known images of a run without checkpoints; raise `error` if there are none."""
     best = row["summary"].get("image") or (drawings[-1]["image"] if drawings else "")
+    ended = row["summary"].get("stop_reason")
+    score = row["summary"].get("score")
+    known_end = f" It ended as {ended!r} with a score of {score:.2f}." if ended and score is not None else ""
     warning = (
-        f"{error} Only the images of this run are known ({len(drawings)}) and still stored; the "
+        f"{error}{known_end} Only the images of this run are known ({len(drawings)}) and still stored; the "
         f"{'best' if row['summary'] else 'newest'} comes first. Prompts and verdicts cannot be read."
     )
     known = {"current_prompt": "", "stop_reason": row["summary"].get("stop_reason"), "warnings": [warning]}

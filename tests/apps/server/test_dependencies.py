@@ -217,3 +217,24 @@ async def test_a_body_that_is_too_large_is_refused(client: httpx.AsyncClient, se
     much = b"x" * (settings.serve.max_body_mb * 1_000_000 + 1)
     refused = await client.post("/images/x", content=much)
     assert (refused.status_code, refused.json()["error"]["fault"]) == (413, "request")
+
+
+async def test_a_damaged_image_is_not_served(client: httpx.AsyncClient, service: Service, settings: Settings) -> None:
+    run_id = await service.manager.start("a red cat", seed=7, max_rounds=1)
+    image = (await service.manager.result(run_id)).image_id
+    assert image is not None
+    whole = await client.get(f"/images/{image}")
+    assert (whole.status_code, "immutable" in whole.headers["cache-control"]) == (200, True)
+    path = service.gems.resources.images.path(image)
+    data = path.read_bytes()
+    for damaged in (data[:100] + b"xx" + data[102:], data[:-1], b"", data + b"x"):
+        path.write_bytes(damaged)
+        answer = await client.get(f"/images/{image}.png")
+        assert answer.status_code == 500
+        assert answer.json()["error"]["type"] == "ImageDamagedError"
+        assert image in answer.json()["error"]["message"]
+        assert str(settings.home) not in answer.text
+        assert answer.headers["cache-control"] == "no-store"
+        assert service.gems.resources.images.at_hand(image) is None
+    path.unlink()
+    assert (await client.get(f"/images/{image}")).status_code == 404

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import JSONResponse
 
-from gems.apps.server.auth import Caller
+from gems.apps.server.auth import Caller, error_details
 from gems.apps.server.dependencies import Service, caller_of, service_of
+from gems.errors import ImageDamagedError, ImageMissingError
 from gems.memory.images import ImageStore
 
 _ID = re.compile(r"([0-9a-f]{64})(\.png)?")
@@ -28,13 +28,20 @@ def parse_id(name: str) -> str | None:
 async def image_response(
     images: ImageStore, image: str | None, known: str | None = None, headers: Mapping[str, str] = _CACHED
 ) -> Response:
-    """Return the PNG of an image id, or 404; `known` is the header `If-None-Match`."""
+    """Return the PNG of an image id, or 404, or 500 for a damaged one; `known` is the header `If-None-Match`."""
     tag = f'"{image}"'
     if image and tag in (known or ""):
         return Response(status_code=304, headers={**headers, "etag": tag})
-    if image is None or not await asyncio.to_thread(images.path(image).is_file):
+    try:
+        # Checked, since it may be kept for a year; not streamed from its file.
+        data = await images.load(image) if image is not None else None
+    except ImageDamagedError as error:
+        return JSONResponse({"error": error_details(error)}, 500, {"cache-control": "no-store"})
+    except ImageMissingError:
+        data = None
+    if data is None:
         return Response("Image not found.", 404, media_type="text/plain")
-    return FileResponse(images.path(image), media_type="image/png", headers={**headers, "etag": tag})
+    return Response(data, media_type="image/png", headers={**headers, "etag": tag})
 
 
 async def find_image(service: Service, caller: Caller, name: str) -> str | None:
@@ -43,7 +50,7 @@ async def find_image(service: Service, caller: Caller, name: str) -> str | None:
     return image if image and await service.access.may_see_image(caller, image) else None
 
 
-@router.get("/images/{name}", response_class=FileResponse)
+@router.get("/images/{name}", response_class=Response, responses={200: {"content": {"image/png": {}}}})
 async def image(name: str, request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
     """Return the PNG of an image id, with or without `.png`. Its content never changes."""
     service = service_of(request)

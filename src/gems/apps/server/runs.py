@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
+from pydantic import Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
@@ -36,6 +37,7 @@ from gems.errors import GemsError, InternalError, RequestError
 from gems.memory.run_filter import RunFilter
 from gems.options import OPTIONS, parse_datetime
 from gems.runs.cleanup import Deletion
+from gems.runs.memory_admin import Forgotten
 from gems.runs.source_images import MAX_BASE64, decode_base64
 from gems.types import Decision
 
@@ -228,14 +230,32 @@ async def report(run_id: RunId, request: Request, caller: CurrentCaller) -> HTML
     return HTMLResponse(await service.gems.report(run_id), headers=headers)
 
 
+class DeletedRun(Deletion):
+    """What deleting a run removes, and what is forgotten with it."""
+
+    forgotten: Forgotten | None = Field(
+        None, description="Experiences of the run and lessons built from them; null unless `forget` is true."
+    )
+
+
 @router.delete("/{run_id}")
-async def delete(run_id: RunId, request: Request, caller: CurrentCaller, dry_run: bool = False) -> Deletion:
-    """Delete a run and the images that no other run uses."""
+async def delete(
+    run_id: RunId,
+    request: Request,
+    caller: CurrentCaller,
+    dry_run: bool = False,
+    forget: Annotated[bool, Query(description="Also forget what the run taught: its experiences and lessons.")] = False,
+) -> DeletedRun:
+    """Delete a run and the images that no other run uses. What it taught stays, unless `forget` is true."""
     service = service_of(request)
     await service.access.row(caller, run_id)
+    forgotten = None
+    if forget and service.gems.resources.experiences is not None:
+        # First a look, since a run in progress can be neither deleted nor forgotten; its row is needed to repeat this.
+        await service.gems.delete(run_id, dry_run=True)
+        forgotten = await service.gems.memory.forget(run=run_id, dry_run=dry_run)
     done = await service.gems.delete(run_id, dry_run=dry_run)
-    no_path: dict[str, Any] = {"path": None}
-    return done.model_copy(update=no_path)
+    return DeletedRun.model_validate(done.model_dump() | {"path": None, "forgotten": forgotten})
 
 
 events_router = APIRouter(prefix="/runs", tags=["runs"])
