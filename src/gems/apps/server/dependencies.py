@@ -17,7 +17,8 @@ from starlette.requests import HTTPConnection
 from starlette.types import Message
 
 from gems.apps.run_manager import RunManager
-from gems.apps.server.auth import Access, Caller, ForeignPageError, UnknownKeyError, open_keys
+from gems.apps.server.auth import Access, Caller, ForeignPageError, KeyFile, UnknownKeyError, open_keys
+from gems.apps.server.home_lock import hold_home
 from gems.apps.server.metrics import Metrics
 from gems.service import Gems
 from gems.settings import Settings
@@ -41,6 +42,14 @@ class Service:
 async def open_service(settings: Settings, gems: Gems | None = None) -> AsyncIterator[Service]:
     """Open the service and resume drained runs; drain all runs at the end. `gems` must not be open."""
     keys = await asyncio.to_thread(open_keys, settings)
+    # Not in a thread: the lock is taken at once unless a server of this home starts right now.
+    with hold_home(settings.home):
+        async with _opened_service(settings, keys, gems) as service:
+            yield service
+
+
+@asynccontextmanager
+async def _opened_service(settings: Settings, keys: KeyFile, gems: Gems | None) -> AsyncIterator[Service]:
     async with gems or Gems(settings) as opened:
         manager = RunManager(opened)
         service = Service(settings=settings, gems=opened, manager=manager, access=Access(keys, manager))
