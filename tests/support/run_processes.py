@@ -29,14 +29,14 @@ class Worker(subprocess.Popen[str]):
 
 
 @contextmanager
-def worker(home: Path, stub: StubServer, run_id: str = "", candidates: int = 1) -> Iterator[Worker]:
+def worker(home: Path, stub: StubServer, run_id: str = "", candidates: int = 1, task: str = "run") -> Iterator[Worker]:
     """A process at work; killed in the end if it is still there.
 
     That its judge sees is known: the question about that belongs to the home and not to a run.
     """
     home.mkdir(parents=True, exist_ok=True)
     (home / "vision.json").write_text(json.dumps({f"stub at {stub.base_url}": ["Red.", time.time()]}))
-    command = [*forked("tests.support.run_worker"), str(home), stub.base_url, run_id, str(candidates)]
+    command = [*forked("tests.support.run_worker"), str(home), stub.base_url, run_id, str(candidates), task]
     with Worker(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ.copy()
     ) as process:
@@ -46,9 +46,9 @@ def worker(home: Path, stub: StubServer, run_id: str = "", candidates: int = 1) 
             process.kill()
 
 
-def finished(home: Path, stub: StubServer, run_id: str = "", candidates: int = 1) -> dict[str, Any]:
+def finished(home: Path, stub: StubServer, run_id: str = "", candidates: int = 1, task: str = "run") -> dict[str, Any]:
     """The result of a process that nothing happens to."""
-    with worker(home, stub, run_id, candidates) as process:
+    with worker(home, stub, run_id, candidates, task) as process:
         told, wrong = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, wrong
     result: dict[str, Any] = json.loads(told)
