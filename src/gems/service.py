@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -58,6 +59,7 @@ from gems.runs.fork import create_fork, prevent_deletion, thread
 from gems.runs.memory_admin import MemoryAdmin, Rebuilt
 from gems.runs.output import check_target, load_saved_image
 from gems.runs.recovery import ledger_drawings, state_from_ledger
+from gems.runs.rewards import RewardJudge
 from gems.runs.skill_testing import SkillWorkshop
 from gems.runs.source_images import SourceImage, read_mask_image, read_source_image, store_source
 from gems.runs.training_rows import ExportKind, ExportOptions
@@ -132,6 +134,11 @@ class Gems:
     def memory(self) -> MemoryAdmin:
         """The experiences and lessons of runs."""
         return MemoryAdmin(self.resources)
+
+    @cached_property
+    def rewards(self) -> RewardJudge:
+        """Rewards of images for trainers, remembered as long as this service is open."""
+        return RewardJudge(self.resources)
 
     @property
     def skills(self) -> SkillWorkshop:

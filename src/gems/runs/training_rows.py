@@ -213,7 +213,7 @@ def step_rows(result: RunResult, answers: Iterable[RecordedAnswer], options: Exp
             "images": images,
             "reward": reward,
             "harmful": is_harmful,
-            "role": TASK_ROLES[recorded["task"]],  # type: ignore[index]
+            "role": TASK_ROLES[recorded["task"]],
             "task": recorded["task"],
             "round": asked["round"],
             "score": result.score,

@@ -55,9 +55,9 @@ async def verify_image(image: bytes | Path, prompt: str, resources: Resources) -
     """Check an image; see `Gems.verify`."""
     started = time.monotonic()
     check_prompt(prompt)
-    held = _SingleImageStore(await asyncio.to_thread(read_png, image))
+    held = SingleImageStore(await asyncio.to_thread(read_png, image))
     work = open_work(resources, held)
-    requirements, unchecked = await _list_requirements(prompt, work)
+    requirements, unchecked = await list_requirements(prompt, work)
     judgement = await _judge_image(held.image, prompt, requirements, work)
     answers = [answer["answer"] for answer in judgement.answers]
     return Verification(
@@ -75,7 +75,7 @@ async def decompose_prompt(prompt: str, resources: Resources) -> Decomposition:
     """List the requirements of a prompt; see `Gems.decompose`."""
     check_prompt(prompt)
     work = open_work(resources)
-    requirements, unchecked = await _list_requirements(prompt, work)
+    requirements, unchecked = await list_requirements(prompt, work)
     return Decomposition(
         prompt=prompt, requirements=requirements, unchecked=unchecked, usage=work.usage, warnings=work.warnings
     )
@@ -93,7 +93,7 @@ def open_work(resources: Resources, images: ImageStore | None = None) -> NodeCon
     )
 
 
-async def _list_requirements(prompt: str, work: NodeContext) -> tuple[list[Requirement], list[str]]:
+async def list_requirements(prompt: str, work: NodeContext) -> tuple[list[Requirement], list[str]]:
     """Return the requirements that runs check, and what could not become one."""
     requirements, unchecked = await state_requirements(prompt, work)
     completed = await complete_requirements({"prompt": prompt, "requirements": requirements}, work)
@@ -102,7 +102,7 @@ async def _list_requirements(prompt: str, work: NodeContext) -> tuple[list[Requi
 
 async def _judge_image(image: str, prompt: str, requirements: list[Requirement], work: NodeContext) -> Judgement:
     """Ask the same questions as the loop: all at once, and again where little is missing."""
-    known = await _read_texts(image, prompt, requirements, work)
+    known = await read_texts(image, prompt, requirements, work)
     judgement = await judge_image(image, requirements, work, known)
     judgement = await recheck(image, judgement, doubtful_answers(judgement.answers), requirements, work)
     if all_met(judgement.answers):
@@ -110,7 +110,7 @@ async def _judge_image(image: str, prompt: str, requirements: list[Requirement],
     return judgement
 
 
-async def _read_texts(image: str, prompt: str, requirements: list[Requirement], work: NodeContext) -> dict[str, Answer]:
+async def read_texts(image: str, prompt: str, requirements: list[Requirement], work: NodeContext) -> dict[str, Answer]:
     """Read the texts in the image if the prompt asks for some, with the skill for texts."""
     from gems.skills.lettering import wanted_texts  # noqa: PLC0415 - much code for few commands
 
@@ -129,7 +129,7 @@ async def _read_texts(image: str, prompt: str, requirements: list[Requirement], 
     return await ask_verifiers(image, state, work)
 
 
-class _SingleImageStore(ImageStore):
+class SingleImageStore(ImageStore):
     """A single image in memory, as the image store of nodes."""
 
     def __init__(self, png: bytes) -> None:

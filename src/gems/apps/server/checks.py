@@ -1,4 +1,4 @@
-"""/verify and /decompose: checklists without a run."""
+"""/verify, /decompose and /v1/rewards: checklists without a run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import caller_of, service_of
 from gems.apps.server.schemas import StrictBody
 from gems.options import MAX_PROMPT
+from gems.runs.rewards import MOST_ITEMS, MOST_QUESTIONS, RewardBatch, RewardItem
 from gems.runs.source_images import MAX_BASE64, decode_base64
 from gems.runs.verification import Decomposition, Verification
 
@@ -44,3 +45,29 @@ async def decompose(request: Request, body: DecomposeRequest, caller: CurrentCal
     service = service_of(request)
     await service.access.admit(caller, 0)
     return await service.gems.decompose(body.prompt)
+
+
+class RewardRequestItem(VerifyRequest):
+    """An image to be judged for a prompt."""
+
+    checklist: list[str] = Field(
+        default=[], max_length=MOST_QUESTIONS, description="Yes/no questions in place of the prompt's requirements."
+    )
+
+
+class RewardRequest(StrictBody):
+    """Images to be judged; rewards come in the same order."""
+
+    items: list[RewardRequestItem] = Field(min_length=1, max_length=MOST_ITEMS)
+
+
+@router.post("/v1/rewards")
+async def reward(request: Request, body: RewardRequest, caller: CurrentCaller) -> RewardBatch:
+    """Judge images for a trainer: one look each, by a checklist that is made once per prompt and kept."""
+    service = service_of(request)
+    await service.access.admit(caller, 0)
+    items = [
+        RewardItem(item.prompt, decode_base64(item.image, f"items[{number}].image"), tuple(item.checklist))
+        for number, item in enumerate(body.items)
+    ]
+    return await service.gems.rewards.score(items)

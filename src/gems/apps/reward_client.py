@@ -1,0 +1,72 @@
+"""Ask a GEMS server for rewards, from a trainer: `request_rewards`.
+
+It needs nothing but httpx and Pillow, and reads JSON only.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import httpx
+
+from gems.errors import OptionError
+from gems.models.http import error_from_status
+from gems.runs.rewards import MOST_ITEMS
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def request_rewards(
+    prompts: Sequence[str],
+    images: Sequence[Image | bytes],
+    *,
+    url: str = "http://127.0.0.1:8000",
+    key: str = "",
+    checklists: Sequence[Sequence[str]] | None = None,
+    timeout_s: float = 600.0,
+) -> list[float | None]:
+    """Return the rewards of images in [0, 1], None where the judge could not tell.
+
+    Args:
+        prompts: One per image.
+        images: Pillow images, or the bytes of image files.
+        url: The address of `gems serve`.
+        key: An API key of the server.
+        checklists: Yes/no questions for each image, in place of the requirements of its prompt.
+        timeout_s: Longest wait for a batch of at most 256 images.
+
+    Raises:
+        OptionError: The lengths differ.
+        ProviderError: The server refused the request or failed.
+        httpx.TransportError: It cannot be reached.
+    """
+    if len(prompts) != len(images) or (checklists is not None and len(checklists) != len(images)):
+        raise OptionError(f"There are {len(prompts)} prompts and {len(images)} images.", hint="Pass one of each.")
+    items = [
+        {"prompt": prompt, "image": base64.b64encode(_encode(image)).decode()}
+        | ({"checklist": list(checklists[number])} if checklists is not None else {})
+        for number, (prompt, image) in enumerate(zip(prompts, images, strict=True))
+    ]
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    found: list[float | None] = []
+    with httpx.Client(base_url=url, headers=headers, timeout=timeout_s) as client:
+        for start in range(0, len(items), MOST_ITEMS):
+            answer = client.post("/v1/rewards", json={"items": items[start : start + MOST_ITEMS]})
+            if answer.is_error:
+                error = error_from_status(answer.status_code, answer.text, url, key)
+                error.hint = "The server's answer says what to correct." if answer.is_client_error else ""
+                raise error
+            found += [reward["score"] for reward in answer.json()["rewards"]]
+    return found
+
+
+def _encode(image: Image | bytes) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
