@@ -150,13 +150,16 @@ async def measured(base: str, repeats: int) -> dict[str, dict[int, dict[str, flo
 async def at_a_time(base: str, runs: int, repeats: int) -> dict[str, dict[str, float]]:
     """Medians of seconds per run, and means of the rest, with so many runs at a time."""
     samples: dict[str, list[dict[str, float]]] = {BASELINE: [], BALANCED: []}
+    async with opened(base) as other:
+        # Loads the libraries.
+        await one(other, f"a picture that needs {USUAL} images #first")
     for turn in range(repeats):
         prompts = [f"a picture that needs {USUAL} images #{turn}{number}" for number in range(runs)]
         with ThreadPoolExecutor(runs) as pool:
             by_threads = partial(asyncio.get_running_loop().run_in_executor, pool, _by_pattern, base)
             samples[BASELINE].append(await _together(base, prompts, by_threads))
         async with opened(base) as gems:
-            # The first run loads what all need, and asks whether the model sees.
+            # A process opens its home and asks whether the model sees once.
             await one(gems, "a picture that needs 1 images #warm")
             samples[BALANCED].append(await _together(base, prompts, partial(one, gems)))
     return {

@@ -236,7 +236,10 @@ def main() -> None:
     """Serve until the process is told to stop."""
     latencies: dict[str, Any] = json.loads(sys.argv[1])
     app = Endpoint(**latencies).app()
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    # A client without retries, as the baseline, must not find its connection closed.
+    config = uvicorn.Config(
+        app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1, timeout_keep_alive=300
+    )
     server = uvicorn.Server(config)
     listener = config.bind_socket()
     # From here on whoever comes waits.

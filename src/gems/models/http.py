@@ -65,6 +65,8 @@ _STREAMS = {"text/event-stream": re.compile(rb"\r\n\r\n|\n\n|\r\r"), "applicatio
 _MOST_VALUES = 100_000
 """Of JSON in one response of a chat model: the libraries take several microseconds for each."""
 _MOST_VALUES_OF_EVENT = 20_000
+_PARTS_IN_A_ROW = 8
+"""Of a response, of 64 KiB at most, that are read before other tasks have a turn."""
 _NO_CHOICES = re.compile(rb"\"choices\"\s*:\s*\[\s*[^\s{\]]")
 """An event whose choices are no objects: pydantic writes a warning about each of them."""
 MAX_EMBEDDING_BYTES = 32 * 2**20
@@ -363,7 +365,7 @@ def _limit_stream(response: Any, most: int, server: str) -> Any:
                 async for event in _split_events(stream, ending, most, server):
                     yield event
                 return
-            received = values = 0
+            received = values = parts = 0
             async for part in stream:
                 received += len(part)
                 values += _count_values(part) if most == MAX_CHAT_BYTES else 0
@@ -372,8 +374,10 @@ def _limit_stream(response: Any, most: int, server: str) -> Any:
                 if values > _MOST_VALUES:
                     raise UnreadableReplyError(f"{server} sent more than {_MOST_VALUES:,} values in one response.")
                 yield part
-                # What has already been received is read without a pause.
-                await asyncio.sleep(0)
+                parts += 1
+                if parts % _PARTS_IN_A_ROW == 0:
+                    # What has already been received is read without a pause.
+                    await asyncio.sleep(0)
 
         async def aclose(self) -> None:
             await stream.aclose()
