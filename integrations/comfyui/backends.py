@@ -48,6 +48,12 @@ class Backend(Protocol):
         """Yield the events of a run; if it is closed before the last one, the run is cancelled."""
         ...
 
+    def repair(
+        self, prompt: str, options: Mapping[str, Any], png: bytes, mask: bytes | None, check: CheckInterrupted
+    ) -> Iterator[Event]:
+        """Yield the events of a run that judges an image and mends it within a mask, as `run` does."""
+        ...
+
     def image(self, image_id: str) -> bytes:
         """Return the PNG of a run's image."""
         ...
@@ -90,7 +96,18 @@ class Server:
         body = {"prompt": prompt, **options}
         if source is not None:
             body["source"] = base64.b64encode(source).decode()
-        run_id = self._ask("/runs", body)["run_id"]
+        return self._follow("/runs", body, check)
+
+    def repair(
+        self, prompt: str, options: Mapping[str, Any], png: bytes, mask: bytes | None, check: CheckInterrupted
+    ) -> Iterator[Event]:
+        body = {"prompt": prompt, "image": base64.b64encode(png).decode(), **options}
+        if mask is not None:
+            body["mask"] = base64.b64encode(mask).decode()
+        return self._follow("/runs/repair", body, check)
+
+    def _follow(self, path: str, body: Mapping[str, Any], check: CheckInterrupted) -> Iterator[Event]:
+        run_id = self._ask(path, body)["run_id"]
         has_ended = False
         try:
             with closing(self._open(f"/runs/{run_id}/events")) as response:
@@ -166,11 +183,18 @@ class InProcess:
     def run(
         self, prompt: str, options: Mapping[str, Any], source: bytes | None, check: CheckInterrupted
     ) -> Iterator[Event]:
+        return self._follow(self._gems.stream(prompt, **options, source=source), check)
+
+    def repair(
+        self, prompt: str, options: Mapping[str, Any], png: bytes, mask: bytes | None, check: CheckInterrupted
+    ) -> Iterator[Event]:
+        return self._follow(self._gems.stream_repair(png, prompt, **options, mask=mask), check)
+
+    def _follow(self, stream: Any, check: CheckInterrupted) -> Iterator[Event]:
         events: queue.Queue[Event] = queue.Queue()
-        given = {**options, **({"source": source} if source is not None else {})}
 
         async def follow() -> None:
-            async for event in self._gems.stream(prompt, **given):
+            async for event in stream:
                 events.put(event.model_dump(mode="json"))
 
         following = asyncio.run_coroutine_threadsafe(follow(), self._loop)

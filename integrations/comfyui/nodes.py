@@ -1,4 +1,4 @@
-"""The nodes: Verify, Run, Decompose."""
+"""The nodes: Verify, Run, Repair, Decompose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from .backends import GemsNodeError, open_backend
-from .tensors import decode_image, draw_boxes, encode_png
+from .tensors import decode_image, draw_boxes, encode_mask, encode_png
 
 _PROMPT = ("STRING", {"multiline": True, "default": "", "tooltip": "What the image should show, in your own words."})
 _SERVER = (
@@ -18,6 +18,7 @@ _SERVER = (
         "tooltip": "Address of `gems serve`. Empty: GEMS in this process, if it is installed here.",
     },
 )
+_GENERATOR = ("STRING", {"default": "", "tooltip": "Model spec, only without a server: diffusers:z-image-turbo, ..."})
 _MARKS = {"yes": "+", "no": "-", "unknown": "?"}
 _PARTS = 100
 """Parts of one image in the progress bar."""
@@ -93,10 +94,7 @@ class GemsRun(_GemsNode):
                 "image": ("IMAGE", {"tooltip": "An image to edit; the prompt says what to change. One of a batch."}),
                 "size": ("STRING", {"default": "", "tooltip": "WIDTHxHEIGHT; empty for the generator's default."}),
                 "server": _SERVER,
-                "generator": (
-                    "STRING",
-                    {"default": "", "tooltip": "Model spec, only without a server: diffusers:z-image-turbo, ..."},
-                ),
+                "generator": _GENERATOR,
             },
         }
 
@@ -117,24 +115,68 @@ class GemsRun(_GemsNode):
         if size.strip():
             options["size"] = size.strip()
         source = encode_png(image[0]) if image is not None else None
-        progress = _Progress(max_rounds * candidates * _PARTS)
-        drawn = 0
-        result: Mapping[str, Any] = {}
-        for event in backend.run(prompt, options, source, _check_interrupted):
-            if event["type"] == "step":
-                progress.set(drawn * _PARTS + event["done"] * _PARTS // event["total"])
-            elif event["type"] == "image":
-                drawn += 1
-                progress.set(drawn * _PARTS)
-            elif event["type"] == "finished":
-                result = event["result"]
-        if not result.get("image_id"):
-            failure = result.get("failure") or {}
-            raise GemsNodeError(failure.get("message") or "The run ended without an image.")
-        progress.set(max_rounds * candidates * _PARTS)
+        result = _follow(backend.run(prompt, options, source, _check_interrupted), max_rounds * candidates)
         picture = decode_image(backend.image(result["image_id"]))
         checklist = _list_requirements(result["requirements"])
         return picture, float(result["score"]), checklist, result["final_prompt"], result["run_id"]
+
+
+class GemsRepair(_GemsNode):
+    """Check an image and mend only what it lacks."""
+
+    DESCRIPTION = "Checks an image requirement by requirement, and mends what fails; what is right stays as it is."
+    RETURN_TYPES = ("IMAGE", "FLOAT", "STRING", "STRING")
+    RETURN_NAMES = ("image", "score", "checklist", "run_id")
+    OUTPUT_TOOLTIPS = (
+        "The mended image; the given one if it lacks nothing.",
+        "Share of requirements that it meets, in 0 to 1.",
+        "The requirements with + (met), - (not met) or ? (unknown) and what was seen.",
+        "The run, for `gems show` and `gems report`.",
+    )
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 - ComfyUI's name
+        """Return the declared inputs."""
+        seed = {"default": 0, "min": 0, "max": 2**32 - 1, "control_after_generate": True, "tooltip": "Random seed."}
+        wish = "What to change first, in your own words; empty for what the check finds."
+        return {
+            "required": {
+                "image": ("IMAGE", {"tooltip": "The image to mend; of a batch the first."}),
+                "prompt": _PROMPT,
+                "seed": ("INT", seed),
+                "max_rounds": ("INT", {"default": 8, "min": 1, "max": 50, "tooltip": "Most rounds; the check is one."}),
+                "repair": (["auto", "always", "never"], {"tooltip": "Whether images are mended or drawn anew."}),
+            },
+            "optional": {
+                "mask": ("MASK", {"tooltip": "Where the image may change; empty for everywhere."}),
+                "instruction": ("STRING", {"multiline": True, "default": "", "tooltip": wish}),
+                "server": _SERVER,
+                "generator": _GENERATOR,
+            },
+        }
+
+    def execute(
+        self,
+        image: torch.Tensor,
+        prompt: str,
+        seed: int,
+        max_rounds: int,
+        repair: str,
+        mask: torch.Tensor | None = None,
+        instruction: str = "",
+        server: str = "",
+        generator: str = "",
+    ) -> tuple[torch.Tensor, float, str, str]:
+        """Mend the first image of `[B, H, W, C]` within the first mask of `[B, H, W]`."""
+        backend = open_backend(server, generator)
+        options: dict[str, Any] = {"seed": seed, "max_rounds": max_rounds, "repair": repair}
+        if instruction.strip():
+            options["instruction"] = instruction.strip()
+        bounds = None if mask is None else encode_mask(mask, (image.shape[1], image.shape[2]))
+        events = backend.repair(prompt, options, encode_png(image[0]), bounds, _check_interrupted)
+        result = _follow(events, max_rounds)
+        picture = decode_image(backend.image(result["image_id"]))
+        return picture, float(result["score"]), _list_requirements(result["requirements"]), result["run_id"]
 
 
 class GemsDecompose(_GemsNode):
@@ -156,8 +198,18 @@ class GemsDecompose(_GemsNode):
         return "\n".join(item["question"] for item in requirements), len(requirements)
 
 
-NODE_CLASS_MAPPINGS: dict[str, Any] = {"GemsVerify": GemsVerify, "GemsRun": GemsRun, "GemsDecompose": GemsDecompose}
-NODE_DISPLAY_NAME_MAPPINGS = {"GemsVerify": "GEMS Verify", "GemsRun": "GEMS Run", "GemsDecompose": "GEMS Decompose"}
+NODE_CLASS_MAPPINGS: dict[str, Any] = {
+    "GemsVerify": GemsVerify,
+    "GemsRun": GemsRun,
+    "GemsRepair": GemsRepair,
+    "GemsDecompose": GemsDecompose,
+}
+NODE_DISPLAY_NAME_MAPPINGS = {
+    "GemsVerify": "GEMS Verify",
+    "GemsRun": "GEMS Run",
+    "GemsRepair": "GEMS Repair",
+    "GemsDecompose": "GEMS Decompose",
+}
 
 
 class _Progress:
@@ -176,6 +228,26 @@ class _Progress:
         """Show how much is done."""
         if self._bar is not None:
             self._bar.update_absolute(done)
+
+
+def _follow(events: Iterable[Mapping[str, Any]], images: int) -> Mapping[str, Any]:
+    """Return the result at the end of a run's events, of which at most so many images are expected."""
+    progress = _Progress(images * _PARTS)
+    drawn = 0
+    result: Mapping[str, Any] = {}
+    for event in events:
+        if event["type"] == "step":
+            progress.set(drawn * _PARTS + event["done"] * _PARTS // event["total"])
+        elif event["type"] == "image":
+            drawn += 1
+            progress.set(drawn * _PARTS)
+        elif event["type"] == "finished":
+            result = event["result"]
+    if not result.get("image_id"):
+        failure = result.get("failure") or {}
+        raise GemsNodeError(failure.get("message") or "The run ended without an image.")
+    progress.set(images * _PARTS)
+    return result
 
 
 def _check_interrupted() -> None:

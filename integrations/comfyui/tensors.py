@@ -26,6 +26,18 @@ def decode_image(png: bytes) -> torch.Tensor:
     return torch.from_numpy(levels / 255.0)[None]
 
 
+def encode_mask(mask: torch.Tensor, size: tuple[int, int]) -> bytes | None:
+    """Return the first mask of a batch `[B, H, W]` as PNG of `size`, height and width; None if it selects nothing.
+
+    Nodes that load images without transparency put out an empty mask of another size.
+    """
+    first = mask[:1] if mask.ndim == 3 else mask[None]
+    if not bool((first >= 0.5).any()):
+        return None
+    scaled = torch.nn.functional.interpolate(first[None].float(), size=size, mode="nearest")
+    return encode_png((scaled[0, 0] >= 0.5).float()[..., None])
+
+
 def draw_boxes(size: tuple[int, int], requirements: Iterable[Mapping[str, Any]]) -> torch.Tensor:
     """Return a mask `[H, W]` of what failed: the boxes of the answers "no", where the judge gave one.
 

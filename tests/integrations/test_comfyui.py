@@ -14,6 +14,7 @@ import pytest
 
 from gems.errors import RejectedRequestError
 from tests.support.http_server import app_of, bearer, gated, heard, keys_of, serving
+from tests.support.scripted_models import failing
 from tests.support.scripted_service import PATIENCE_S, House
 
 torch = pytest.importorskip("torch", reason="the extra `diffusers` is not installed")
@@ -163,6 +164,30 @@ def test_run_edits_an_image(pack: ModuleType, url: str, house: House) -> None:
     assert house.generator.requests[0].source is not None
 
 
+def test_repair_keeps_what_is_outside_of_a_mask(pack: ModuleType, url: str, house: House, comfy: Any) -> None:
+    house.edits()
+    house.chat.script |= {"checklist": failing(1), "verify": "no"}
+    image = torch.rand((1, 40, 60, 3), generator=torch.Generator().manual_seed(1))
+    mask = torch.zeros((1, 20, 30))
+    mask[:, 5:15, 5:15] = 1.0
+    given = {"prompt": "a red cat", "seed": 7, "max_rounds": 2, "repair": "always", "server": url}
+    given |= {"mask": mask, "instruction": "Paint it red."}
+    mended, score, checklist, run_id = node(pack, "GemsRepair").execute(image, **given)
+    assert (mended.shape, score, checklist[0]) == ((1, 40, 60, 3), 0.5, "-")
+    changed = ((mended - image).abs().amax(-1)[0] > 0.01).nonzero()
+    assert (changed.amin(0).tolist(), changed.amax(0).tolist()) == ([10, 10], [29, 29])
+    assert httpx.get(f"{url}/runs/{run_id}").json()["rounds"][1]["instruction"] == "Paint it red."
+    assert Bar.made[-1].shown[-1] == Bar.made[-1].total == 200
+
+
+@pytest.mark.parametrize("mask", [None, torch.zeros((1, 64, 64))], ids=["no mask", "an empty one"])
+def test_repair_returns_an_image_that_lacks_nothing(pack: ModuleType, url: str, house: House, mask: Any) -> None:
+    image = images()
+    mended, score, *_ = node(pack, "GemsRepair").execute(image, "a red cat", 7, 2, "auto", mask, server=url)
+    assert (score, house.drawn()) == (1.0, [])
+    assert torch.allclose(mended, image, atol=1 / 255)
+
+
 def test_cancelling_in_comfyui_cancels_the_run(
     pack: ModuleType, url: str, house: House, comfy: SimpleNamespace
 ) -> None:
@@ -232,6 +257,12 @@ def test_everything_in_this_process(in_process: ModuleType, comfy: SimpleNamespa
     assert len(checklist.splitlines()) == node(in_process, "GemsDecompose").execute(prompt, "")[1]
     with pytest.raises(RuntimeError, match="Invalid size"):
         node(in_process, "GemsRun").execute(prompt, seed=7, max_rounds=1, candidates=1, size="5")
+
+
+def test_repair_in_this_process(in_process: ModuleType, comfy: SimpleNamespace) -> None:
+    drawn, *_ = node(in_process, "GemsRun").execute("two green stars", 3, 1, 1)
+    mended, score, *_ = node(in_process, "GemsRepair").execute(drawn, "two green stars", 7, 20, "auto")
+    assert (mended.shape, score) == (drawn.shape, 1.0)
 
 
 def test_this_comfyui_cannot_draw_for_its_own_node(pack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
