@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Any, NamedTuple, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -41,6 +41,9 @@ CREATE TABLE IF NOT EXISTS owners (run TEXT PRIMARY KEY, owner TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS runs_by_owner ON owners (owner);
 CREATE TABLE IF NOT EXISTS spent (owner TEXT NOT NULL, at TEXT NOT NULL, images INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS spent_by_owner ON spent (owner, at);
+CREATE TABLE IF NOT EXISTS spending (
+    run TEXT NOT NULL, owner TEXT NOT NULL, at TEXT NOT NULL, tokens INTEGER NOT NULL, usd DOUBLE PRECISION NOT NULL);
+CREATE INDEX IF NOT EXISTS spending_by_owner ON spending (owner, at);
 """
 _SELECT_RUNS = (
     "SELECT runs.*, forks.source, forks.round, owners.owner FROM runs"
@@ -76,6 +79,14 @@ class RecordedAnswer(TypedDict):
 
     task: str
     answer: KeptAnswer
+
+
+class Spending(NamedTuple):
+    """What was spent on models at a time; `usd` is 0 where prices are unknown."""
+
+    at: datetime
+    tokens: int
+    usd: float
 
 
 class Ledger:
@@ -190,7 +201,8 @@ class Ledger:
         if self._spare is not None:
             await self._spare.forget(run)
         since = _format_time(datetime.now(UTC) - _COUNTED)
-        await self._write("DELETE FROM spent WHERE at < ?", (since,))
+        for table in ("spent", "spending"):
+            await self._write(f"DELETE FROM {table} WHERE at < ?", (since,))  # noqa: S608 - names of our own
         await self._write(
             "INSERT INTO spent (owner, at, images) SELECT owners.owner, drawings.at, count(*)"
             " FROM drawings JOIN owners ON owners.run = drawings.run"
@@ -218,16 +230,58 @@ class Ledger:
         )
         return _image_ids(rows, edited)
 
-    async def drawn_for(self, owner: str, since: datetime) -> int:
-        """Count the images generated for an owner since a time, at most two days ago, also for deleted runs."""
+    async def drawings_for(self, owner: str, since: datetime) -> list[tuple[datetime, float]]:
+        """Return when how many images were generated for an owner, also for deleted runs; at most two days back."""
         start = _format_time(since)
-        (row,) = await self._all(
-            "SELECT (SELECT count(*) FROM drawings JOIN owners ON owners.run = drawings.run"
-            " WHERE owners.owner=? AND drawings.at >= ?)"
-            " + (SELECT coalesce(sum(images), 0) FROM spent WHERE owner=? AND at >= ?) AS number",
+        rows = await self._all(
+            "SELECT drawings.at AS at, count(*) AS number FROM drawings JOIN owners ON owners.run = drawings.run"
+            " WHERE owners.owner=? AND drawings.at >= ? GROUP BY drawings.at"
+            " UNION ALL SELECT at, images AS number FROM spent WHERE owner=? AND at >= ?",
             (owner, start, owner, start),
         )
-        return int(row["number"])
+        return [(datetime.fromisoformat(row["at"]), float(row["number"])) for row in rows]
+
+    async def spending_for(self, owner: str, since: datetime) -> list[Spending]:
+        """Return what was spent for an owner, also on deleted runs; at most two days back."""
+        rows = await self._all(
+            "SELECT at, tokens, usd FROM spending WHERE owner=? AND at >= ?", (owner, _format_time(since))
+        )
+        return [Spending(datetime.fromisoformat(row["at"]), int(row["tokens"]), float(row["usd"])) for row in rows]
+
+    async def enter_spending(self, run: str, usd_per_image: float | None) -> None:
+        """Enter what a run has cost since this was entered before; runs without an owner are left out."""
+        owner = await self._one("SELECT owner FROM owners WHERE run=?", (run,))
+        if owner is not None:
+            spent = await self.unentered_spending(run, usd_per_image)
+            await self._spend(run, owner["owner"], spent.tokens, spent.usd)
+
+    async def enter_questions(self, owner: str, usage: Mapping[str, Usage]) -> None:
+        """Enter what questions outside of runs have cost an owner."""
+        tokens = sum(share["input_tokens"] + share["output_tokens"] for share in usage.values())
+        if owner:
+            await self._spend("", owner, tokens, sum(share["usd"] or 0.0 for share in usage.values()))
+
+    async def unentered_spending(self, run: str, usd_per_image: float | None) -> Spending:
+        """Return what a run has cost beyond what was entered; what it shares with the run it was forked from not."""
+        answers = [json.loads(row["reply"]) for row in await self._all("SELECT reply FROM answers WHERE run=?", (run,))]
+        drawings = await self._all(
+            "SELECT result FROM drawings WHERE run=? AND round >"
+            " coalesce((SELECT max(round) FROM forks WHERE forks.run = drawings.run), 0)",
+            (run,),
+        )
+        entered = await self._one("SELECT sum(tokens) AS tokens, sum(usd) AS usd FROM spending WHERE run=?", (run,))
+        usages: list[Usage] = [answer["usage"] for answer in answers]
+        images = [json.loads(row["result"])["parameters"].get("cost_usd", usd_per_image) for row in drawings]
+        tokens = sum(usage["input_tokens"] + usage["output_tokens"] for usage in usages)
+        usd = sum(usage["usd"] or 0.0 for usage in usages) + sum(price or 0.0 for price in images)
+        return Spending(datetime.now(UTC), tokens - (entered["tokens"] or 0), usd - (entered["usd"] or 0.0))
+
+    async def _spend(self, run: str, owner: str, tokens: int, usd: float) -> None:
+        if tokens > 0 or usd > 0:
+            await self._write(
+                "INSERT INTO spending (run, owner, at, tokens, usd) VALUES (?,?,?,?,?)",
+                (run, owner, _now(), max(0, tokens), max(0.0, usd)),
+            )
 
     async def owns_image(self, owner: str, image: str) -> bool:
         """Return whether an image id (64 hexadecimal digits) belongs to a run of an owner."""

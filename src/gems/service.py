@@ -570,10 +570,15 @@ class Gems:
         return None
 
 
+def new_run_id() -> str:
+    """Return an id for a new run, from the time and a random part."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
 def _new_id(wanted: str | None) -> str:
-    """Return the id of a new run: the given one, or one from the time and a random part."""
+    """Return the id of a new run: the given one, or a new one."""
     if wanted is None:
-        return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        return new_run_id()
     # The id becomes part of file names.
     if not _RUN_ID.fullmatch(wanted):
         raise OptionError(f"Invalid run id: {wanted[:120]!r}.", hint="Use letters, digits, `.`, `_` and `-`.")

@@ -188,6 +188,12 @@ class ServeSettings(BaseModel):
         description="Where answers of chats have their image: `field`, beside the text as OpenRouter does; `text`, "
         "small in the text; `auto`, beside it for clients that ask for it or are known to show it.",
     )
+    queue: int = Field(
+        20, ge=0, description="Requests of one key that wait until it may start another run; 0: they are refused."
+    )
+    runs_at_a_time: int | None = Field(
+        None, ge=1, description="Runs of all keys together at a time, given in turn; None: no limit."
+    )
     drain_s: float = Field(20.0, ge=0, description="Seconds that runs have to stop when the server stops.")
     web: bool = Field(
         True, description="The web page at `/web`, if the extra `web` is installed; it takes 2 s to load."

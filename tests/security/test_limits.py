@@ -28,7 +28,7 @@ def house(tmp_path: Path) -> House:
 def clients(house: House, key: str, servers: int) -> Iterator[list[httpx.Client]]:
     """A client of each of several servers on one home."""
     with ExitStack() as stack:
-        urls = [stack.enter_context(serving(app_of(house))) for _ in range(servers)]
+        urls = [stack.enter_context(serving(app_of(house, queue=0))) for _ in range(servers)]
         yield [stack.enter_context(httpx.Client(base_url=url, headers=bearer(key), timeout=PATIENCE_S)) for url in urls]
 
 

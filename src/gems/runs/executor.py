@@ -212,9 +212,11 @@ class RunExecutor:
         return f"{UNREACHABLE} {fault} The experiences of this run will be written later."
 
     async def _mark(self, run_id: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
-        """Update the index, which only serves listing, so errors are only logged."""
+        """Update the index, which serves listing and limits of users, so errors are only logged."""
+        ledger, price = self._resources.ledger, self._resources.generator.capabilities.price_usd
         try:
-            await self._resources.ledger.mark(run_id, status, summary)
+            await ledger.enter_spending(run_id, price)
+            await ledger.mark(run_id, status, summary)
         except GemsError as error:
             logger.warning("The run %s could not be marked as %s: %s", run_id, status, error)
 

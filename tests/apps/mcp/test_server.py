@@ -71,7 +71,7 @@ async def test_limits_of_a_key(house: House, keys: KeyFile) -> None:
     house.never_pass()
     pause = Pause()
     house.on_drawing(1, pause)
-    async with served(house) as address, with_key(address, key) as client:
+    async with served(house, queue=0) as address, with_key(address, key) as client:
         many = await client.call_tool("generate_image", {**CALL, "max_rounds": 2, "candidates": 3})
         assert many.is_error
         assert "this run may add 6. The limit is 5" in text_of(many)

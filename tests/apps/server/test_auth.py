@@ -51,7 +51,7 @@ def test_keys_are_read_while_the_server_runs(house: House) -> None:
 def test_limits_of_a_key(house: House) -> None:
     ann = keys_of(house).add("ann", runs_at_a_time=1, images_per_day=4)
     gate = gated(house, 1)
-    with serving(app_of(house)) as url, httpx.Client(base_url=url, headers=bearer(ann)) as client:
+    with serving(app_of(house, queue=0)) as url, httpx.Client(base_url=url, headers=bearer(ann)) as client:
         assert client.post("/runs", json={"prompt": "x", "max_rounds": 5}).status_code == 429
         run_id = begun(client, seed=7, max_rounds=3)
         gate.wait()
@@ -69,7 +69,7 @@ async def test_two_at_once_do_not_both_get_the_last_place(house: House) -> None:
 
     ann = keys_of(house).add("ann", runs_at_a_time=1)
     gate = gated(house, 1)
-    with serving(app_of(house)) as url:
+    with serving(app_of(house, queue=0)) as url:
         async with httpx.AsyncClient(base_url=url, headers=bearer(ann)) as client:
             body = {"prompt": "a red cat"}
             answers = await asyncio.gather(*(client.post("/runs", json=body) for _ in range(6)))

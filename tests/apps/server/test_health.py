@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gems.apps.run_manager import RunManager
 from gems.apps.server.metrics import Metrics
+from gems.apps.server.queue import RunQueue
 from gems.errors import UnreachableError
 from tests.support.http_server import app_of, bearer, begun, gated, heard, keys_of, result, serving
 from tests.support.scripted_service import House
@@ -67,7 +68,7 @@ async def test_what_a_resumed_run_consumed_before_counts_once(house: House) -> N
     house.never_pass()
     async with house.gems() as gems:
         manager = RunManager(gems)
-        metrics.listen(manager)
+        metrics.listen(manager, RunQueue(1))
 
         async def cancelling() -> None:
             await manager.cancel(manager.working()[0])

@@ -25,6 +25,12 @@ def add(
     images_per_day: Annotated[
         int | None, option("N", "Maximum number of images in 24 hours. Default: no limit.", min=1)
     ] = None,
+    tokens_per_day: Annotated[
+        int | None, option("N", "Maximum number of tokens of chat models in 24 hours. Default: no limit.", min=1)
+    ] = None,
+    usd_per_day: Annotated[
+        float | None, option("USD", "Maximum US dollars in 24 hours; all prices must be set. Default: no limit.")
+    ] = None,
 ) -> None:
     """Create an API key for a user of the server.
 
@@ -38,7 +44,8 @@ def add(
     """
     from gems.apps.cli.schemas import NewKey
 
-    key = _file().add(name, runs_at_a_time=runs_at_a_time, images_per_day=images_per_day)
+    per_day = {"images_per_day": images_per_day, "tokens_per_day": tokens_per_day, "usd_per_day": usd_per_day}
+    key = _file().add(name, runs_at_a_time=runs_at_a_time, **per_day)
     runner.show(NewKey(name=name, key=key), lambda made: typer.echo(made.key))
     if not runner.json:
         typer.echo(f"Key of {name}. Store it now: it is not shown again.", err=True)
@@ -61,7 +68,9 @@ def _print_keys(found: KeyList) -> None:
     for key in found.keys:
         images = "unlimited" if key.images_per_day is None else f"{key.images_per_day:,}"
         runs = f"{key.runs_at_a_time} in parallel"
-        typer.echo(f"{key.name:<40}  since {key.created[:10]}  runs: {runs}  images per day: {images}")
+        more = "" if key.tokens_per_day is None else f"  tokens per day: {key.tokens_per_day:,}"
+        more += "" if key.usd_per_day is None else f"  US dollars per day: {key.usd_per_day:,g}"
+        typer.echo(f"{key.name:<40}  since {key.created[:10]}  runs: {runs}  images per day: {images}{more}")
 
 
 @command({0: "revoked"})

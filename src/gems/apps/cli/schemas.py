@@ -145,6 +145,8 @@ class KeyLine(_Report):
     created: str = Field(description="UTC, ISO 8601.")
     runs_at_a_time: int
     images_per_day: int | None = Field(description="Limit within 24 hours; null for no limit.")
+    tokens_per_day: int | None = Field(description="Limit of chat models' tokens within 24 hours; null for no limit.")
+    usd_per_day: float | None = Field(description="Limit of US dollars within 24 hours; null for no limit.")
 
 
 class KeyList(_Report):

@@ -20,7 +20,7 @@ from gems.apps.server.auth import open_keys
 from gems.apps.server.connections import guarded_protocol
 from gems.apps.server.dependencies import ANSWERS_S, Service, is_loopback, open_service
 from gems.apps.server.openai import chat as openai
-from gems.apps.server.openai.errors import RUN_HEADER
+from gems.apps.server.openai.errors import LENGTH_HEADER, PLACE_HEADER, RUN_HEADER, STOP_HEADER
 from gems.apps.server.schemas import AsciiJSON
 from gems.apps.web import mount
 from gems.errors import ConfigurationError, GemsError
@@ -49,7 +49,7 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
             allow_origins=settings.serve.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["authorization", "content-type", "api-key", "last-event-id"],
-            expose_headers=[RUN_HEADER],
+            expose_headers=[RUN_HEADER, STOP_HEADER, PLACE_HEADER, LENGTH_HEADER, "retry-after"],
         )
     app.add_middleware(gate.SecurityHeaders)
     app.add_exception_handler(GemsError, _gems_error_response)

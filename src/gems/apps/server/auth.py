@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gems.apps.run_manager import RunManager
+from gems.apps.server.queue import NoPlaceError, QueuePlace, QuotaReachedError, RunQueue, TooManyRunsError
 from gems.errors import (
     AnswerNeededError,
     ConfigurationError,
@@ -28,10 +30,11 @@ from gems.errors import (
     RunNotFoundError,
     StorageError,
 )
+from gems.events import Event, Finished
 from gems.memory.run_filter import RunFilter
 from gems.options import DEFAULT_ROUNDS, MAX_ROUNDS
 from gems.service import Gems
-from gems.settings import Settings
+from gems.settings import ServeSettings, Settings
 from gems.shared_file import changing, write_atomically
 from gems.types import RunRow
 
@@ -39,6 +42,9 @@ _PREFIX = "gems-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _LOCK_WAIT_S = 30.0
 _LOCK_POLL_S = 0.02
+_DAY = timedelta(days=1)
+_WAITED = 0.8
+"""Most of the time for an answer that is spent waiting; in the rest the run must draw something."""
 _RUN_ID = re.compile(r"[\w.:-]{1,200}")
 
 
@@ -52,6 +58,8 @@ class Key(BaseModel):
     created: str = Field(description="UTC, ISO 8601.")
     runs_at_a_time: int = Field(2, ge=1)
     images_per_day: int | None = Field(None, ge=1, description="Limit within 24 hours; null for no limit.")
+    tokens_per_day: int | None = Field(None, ge=1, description="Limit of chat models' tokens within 24 hours.")
+    usd_per_day: float | None = Field(None, gt=0, description="Limit of US dollars within 24 hours.")
 
 
 class KeyFile:
@@ -88,12 +96,12 @@ class KeyFile:
         # Looked up by hash, so that timing reveals nothing about other keys.
         return self._keys.get(_hash_token(token))
 
-    def add(self, name: str, *, runs_at_a_time: int = 2, images_per_day: int | None = None) -> str:
-        """Create a key and return its token, which is not stored."""
+    def add(self, name: str, *, runs_at_a_time: int = 2, **per_day: float | None) -> str:
+        """Create a key and return its token, which is not stored; `per_day` are the limits of `Key` for 24 hours."""
         if _NAME.fullmatch(name) is None:
             raise OptionError(f"Invalid key name: {name[:60]!r}.", hint="Use lower-case letters, digits and hyphens.")
         token, created = _PREFIX + secrets.token_urlsafe(32), datetime.now(UTC).isoformat(timespec="seconds")
-        limits = {"runs_at_a_time": runs_at_a_time, "images_per_day": images_per_day}
+        limits = {"runs_at_a_time": runs_at_a_time, **per_day}
         key = Key.model_validate({"name": name, "sha256": _hash_token(token), "created": created, **limits})
         with self._changing() as keys:
             if any(other.name == name for other in keys):
@@ -166,12 +174,6 @@ class ForeignPageError(RequestError):
     default_hint = "Add the origin to GEMS_SERVE__CORS_ORIGINS, or open the server by its own address."
 
 
-class TooManyRunsError(RequestError):
-    """The key's limit of runs in parallel or images per day is reached."""
-
-    default_hint = "Wait until one of your runs has finished."
-
-
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Sender of a request; `key` is None on a server without keys."""
@@ -191,10 +193,13 @@ class Caller:
 class Access:
     """Authenticates callers and enforces the limits of their keys."""
 
-    def __init__(self, keys: KeyFile, manager: RunManager) -> None:
-        self._keys, self._manager = keys, manager
+    def __init__(self, keys: KeyFile, manager: RunManager, serve: ServeSettings | None = None) -> None:
+        self._keys, self._manager, self._serve = keys, manager, serve or ServeSettings()
         self._had_keys = keys.exists()
         self._beginning: dict[str, asyncio.Lock] = {}
+        self.queue = RunQueue(self._serve.queue)
+        self._starting = 0
+        manager.listeners.append(self._listen)
 
     @property
     def needs_key(self) -> bool:
@@ -214,40 +219,112 @@ class Access:
         return Caller(key)
 
     async def admit(self, caller: Caller, images: int, runs: int = 1) -> None:
-        """Raise TooManyRunsError unless the caller may start `runs` runs of `images` images in all."""
-        key = caller.key
-        if key is None:
+        """Raise NoPlaceError or QuotaReachedError unless the caller may start `runs` runs of `images` images in all."""
+        if (key := caller.key) is None:
             return
         # In whichever process they are.
         working = await self._manager.gems.runs(wanted=RunFilter(owner=key.name, status="running"))
+        await self.check_quotas(caller, images, working)
         if len(working) + runs > key.runs_at_a_time:
-            raise TooManyRunsError(
-                f"{len(working)} runs are in progress; the limit for this key is {key.runs_at_a_time}."
-            )
+            raise NoPlaceError(f"{len(working)} runs are in progress; the limit for this key is {key.runs_at_a_time}.")
+
+    async def check_quotas(self, caller: Caller, images: int = 0, working: Sequence[RunRow] = ()) -> None:
+        """Raise QuotaReachedError if a limit for 24 hours is reached; `working` are runs in progress."""
+        if (key := caller.key) is None:
+            return
+        gems, now = self._manager.gems, datetime.now(UTC)
         if key.images_per_day is not None:
-            since = datetime.now(UTC) - timedelta(days=1)
-            drawn = await self._manager.gems.resources.ledger.drawn_for(key.name, since)
-            reserved = sum([await images_left(self._manager.gems, row) for row in working])
-            if drawn + reserved + images > key.images_per_day:
-                also = f", and {reserved} are reserved for runs in progress" if reserved else ""
-                raise TooManyRunsError(
-                    f"{drawn} images were generated with this key in 24 hours{also}; this run may add {images}. "
-                    f"The limit is {key.images_per_day}.",
-                    hint="Request fewer rounds, or wait.",
+            drawn = await gems.resources.ledger.drawings_for(key.name, now - _DAY)
+            number, most = round(sum(amount for _, amount in drawn)), key.images_per_day
+            text = f"{number} images were generated with this key in 24 hours{{}}; this run may add {images}. "
+            text += f"The limit is {most}."
+            if number + images > most:
+                wait_s = _seconds_until_free(drawn, most - images, now)
+                raise QuotaReachedError(text.format(""), retry_after_s=wait_s)
+            reserved = sum([await images_left(gems, row) for row in working])
+            if number + reserved + images > most and len(working) < key.runs_at_a_time:
+                # Perhaps the runs in progress will not need them.
+                also = f", and {reserved} are reserved for runs in progress"
+                raise NoPlaceError(text.format(also), hint=QuotaReachedError.default_hint)
+        if key.tokens_per_day is None and key.usd_per_day is None:
+            return
+        if key.usd_per_day is not None:
+            self._check_prices(key)
+        price = gems.resources.generator.capabilities.price_usd
+        spent = await gems.resources.ledger.spending_for(key.name, now - _DAY)
+        spent += [await gems.resources.ledger.unentered_spending(row["run_id"], price) for row in working]
+        for limit, unit, used in (
+            (key.tokens_per_day, "tokens", [(one.at, float(one.tokens)) for one in spent]),
+            (key.usd_per_day, "US dollars", [(one.at, one.usd) for one in spent]),
+        ):
+            total = sum(amount for _, amount in used)
+            if limit is not None and total >= limit:
+                raise QuotaReachedError(
+                    f"{total:,.10g} {unit} were spent with this key in 24 hours. The limit is {limit:,.10g}.",
+                    hint="Wait.",
+                    # Anything below the limit is enough to begin.
+                    retry_after_s=_seconds_until_free(used, limit * (1 - 1e-9), now),
                 )
 
+    def _check_prices(self, key: Key) -> None:
+        """Raise ConfigurationError if dollars are limited and cannot be counted."""
+        context = self._manager.gems.resources.context()
+        unknown = [role for role, chat in context.chats.items() if chat.price(0, 0) is None]
+        if unknown or context.generator.capabilities.price_usd is None:
+            named = f"of the {unknown[0]}" if unknown else "of an image"
+            raise ConfigurationError(
+                f"The key {key.name!r} has a limit in US dollars, but the price {named} is not known.",
+                hint="Set the prices of the models, or limit tokens and images.",
+            )
+
     @asynccontextmanager
-    async def beginning(self, caller: Caller, images: int, runs: int = 1) -> AsyncIterator[None]:
+    async def beginning(
+        self,
+        caller: Caller,
+        images: int,
+        runs: int = 1,
+        *,
+        until: float | None = None,
+        tell: Callable[[QueuePlace], None] | None = None,
+    ) -> AsyncIterator[None]:
         """Check as `admit` does, under a lock until the run has started, so that requests cannot race.
 
-        The lock holds for all servers that share the stores of runs.
+        The lock holds for all servers that share the stores of runs. A request waits in the queue for a free place
+        until a time of `time.monotonic()`, by default for 80 % of the time of an answer; `tell` gets its place.
+
+        Raises:
+            TooManyRunsError: there was no free place.
+            QuotaReachedError: a limit for 24 hours is reached.
         """
-        if caller.key is None:
+        async with AsyncExitStack() as stack:
+
+            async def enter() -> None:
+                await stack.enter_async_context(self._admitted(caller, images, runs))
+
+            until = time.monotonic() + self._serve.deadline_s * _WAITED if until is None else until
+            await self.queue.start(caller.owner, enter, until, tell)
             yield
-            return
-        async with self._beginning.setdefault(caller.owner, asyncio.Lock()), self._alone(caller.owner):
-            await self.admit(caller, images, runs)
-            yield
+
+    @asynccontextmanager
+    async def _admitted(self, caller: Caller, images: int, runs: int) -> AsyncIterator[None]:
+        most = self._serve.runs_at_a_time
+        async with AsyncExitStack() as stack:
+            if caller.key is not None:
+                await stack.enter_async_context(self._beginning.setdefault(caller.owner, asyncio.Lock()))
+                await stack.enter_async_context(self._alone(caller.owner))
+                await self.admit(caller, images, runs)
+            working = len(self._manager.working()) + self._starting
+            if most is not None and working and working + runs > most:
+                raise _all_taken(working, most)
+            self._starting += runs
+            try:
+                yield
+            finally:
+                self._starting -= runs
+
+    def _listen(self, news: Event | BaseException) -> None:
+        if isinstance(news, Finished | BaseException):
+            self.queue.notify()
 
     @asynccontextmanager
     async def _alone(self, owner: str) -> AsyncIterator[None]:
@@ -276,6 +353,23 @@ class Access:
     async def may_see_image(self, caller: Caller, image: str) -> bool:
         """Return whether an image belongs to a run of the caller."""
         return caller.key is None or await self._manager.gems.resources.ledger.owns_image(caller.owner, image)
+
+
+def _all_taken(working: int, most: int) -> NoPlaceError:
+    error = NoPlaceError(f"{working} runs of all keys are in progress; the limit is {most}.")
+    error.for_key = False
+    return error
+
+
+def _seconds_until_free(used: Sequence[tuple[datetime, float]], most: float, now: datetime) -> float:
+    """Return after how many seconds at most `most` of what was used lies within 24 hours."""
+    total = sum(amount for _, amount in used)
+    for at, amount in sorted(used):
+        total -= amount
+        if total <= most:
+            return max(1.0, (at + _DAY - now).total_seconds())
+    # Even with nothing before it is more than the limit.
+    return _DAY.total_seconds()
 
 
 def max_images(options: Mapping[str, Any]) -> int:
@@ -307,6 +401,14 @@ def status_of(error: GemsError) -> int:
     """Return the HTTP status of an error."""
     known = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
     return known or {"request": 400, "provider": 502, "nobody": 503}.get(error.fault, 500)
+
+
+def retry_headers(error: GemsError) -> dict[str, str]:
+    """Return the headers that say when a request may be sent again; SDKs would retry a spent limit in vain."""
+    if not isinstance(error, TooManyRunsError):
+        return {}
+    headers = {"retry-after": str(math.ceil(error.retry_after_s))}
+    return headers if error.should_retry else headers | {"x-should-retry": "false"}
 
 
 def error_details(error: GemsError) -> dict[str, Any]:

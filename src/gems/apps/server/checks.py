@@ -35,16 +35,22 @@ class VerifyRequest(DecomposeRequest):
 async def verify(request: Request, body: VerifyRequest, caller: CurrentCaller) -> Verification:
     """Check an image against a prompt as runs check their own; nothing is generated or stored."""
     service = service_of(request)
-    await service.access.admit(caller, 0)
-    return await service.gems.verify(decode_base64(body.image, "image"), body.prompt)
+    async with service.access.beginning(caller, 0):
+        image = decode_base64(body.image, "image")
+    checked = await service.gems.verify(image, body.prompt)
+    await service.gems.resources.ledger.enter_questions(caller.owner, checked.usage)
+    return checked
 
 
 @router.post("/decompose")
 async def decompose(request: Request, body: DecomposeRequest, caller: CurrentCaller) -> Decomposition:
     """List the requirements of a prompt as runs check them; nothing is generated or stored."""
     service = service_of(request)
-    await service.access.admit(caller, 0)
-    return await service.gems.decompose(body.prompt)
+    async with service.access.beginning(caller, 0):
+        prompt = body.prompt
+    decomposed = await service.gems.decompose(prompt)
+    await service.gems.resources.ledger.enter_questions(caller.owner, decomposed.usage)
+    return decomposed
 
 
 class RewardRequestItem(VerifyRequest):
@@ -65,9 +71,11 @@ class RewardRequest(StrictBody):
 async def reward(request: Request, body: RewardRequest, caller: CurrentCaller) -> RewardBatch:
     """Judge images for a trainer: one look each, by a checklist that is made once per prompt and kept."""
     service = service_of(request)
-    await service.access.admit(caller, 0)
-    items = [
-        RewardItem(item.prompt, decode_base64(item.image, f"items[{number}].image"), tuple(item.checklist))
-        for number, item in enumerate(body.items)
-    ]
-    return await service.gems.rewards.score(items)
+    async with service.access.beginning(caller, 0):
+        items = [
+            RewardItem(item.prompt, decode_base64(item.image, f"items[{number}].image"), tuple(item.checklist))
+            for number, item in enumerate(body.items)
+        ]
+    batch = await service.gems.rewards.score(items)
+    await service.gems.resources.ledger.enter_questions(caller.owner, batch.usage)
+    return batch

@@ -52,8 +52,8 @@ async def open_service(settings: Settings, gems: Gems | None = None) -> AsyncIte
 async def _opened_service(settings: Settings, keys: KeyFile, gems: Gems | None) -> AsyncIterator[Service]:
     async with gems or Gems(settings) as opened:
         manager = RunManager(opened)
-        service = Service(settings=settings, gems=opened, manager=manager, access=Access(keys, manager))
-        service.metrics.listen(manager)
+        service = Service(settings=settings, gems=opened, manager=manager, access=Access(keys, manager, settings.serve))
+        service.metrics.listen(manager, service.access.queue)
         await manager.resume_drained()
         try:
             yield service

@@ -7,7 +7,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gems.apps.server.auth import error_details, status_of
+from gems.apps.server.auth import error_details, retry_headers, status_of
 from gems.apps.server.dependencies import caller_at
 from gems.apps.server.openai.errors import failure
 from gems.apps.server.schemas import AsciiJSON
@@ -58,7 +58,7 @@ def _refusal(scope: Scope) -> Response | None:
 
 def error_response(error: GemsError) -> Response:
     """Return an error as JSON, in the format of the CLI."""
-    return AsciiJSON({"error": error_details(error)}, status_of(error))
+    return AsciiJSON({"error": error_details(error)}, status_of(error), retry_headers(error))
 
 
 class SecurityHeaders:

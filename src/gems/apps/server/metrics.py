@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from gems.apps.run_manager import RunManager
+from gems.apps.server.queue import RunQueue
 from gems.errors import GemsError
 from gems.events import Event, Finished
 from gems.results import RunResult
@@ -31,11 +32,13 @@ class Metrics:
         self._tokens = Counter("gems_tokens", "Tokens of finished runs.", ["role", "direction"], registry=self.registry)
         self._errors = Counter("gems_errors", "Errors that stopped runs.", ["kind"], registry=self.registry)
         self._working = Gauge("gems_runs_going_on", "Runs in progress.", registry=self.registry)
+        self._waiting = Gauge("gems_requests_waiting", "Requests that wait for a free place.", registry=self.registry)
         # Resumed runs report their earlier usage again.
         self._counted: OrderedDict[str, Tokens] = OrderedDict()
 
-    def listen(self, manager: RunManager) -> None:
-        """Count the events of a run manager."""
+    def listen(self, manager: RunManager, queue: RunQueue) -> None:
+        """Count the events of a run manager, and what waits in a queue."""
+        self._waiting.set_function(lambda: sum(queue.lengths().values()))
         manager.listeners.append(self._take)
         self._working.set_function(lambda: len(manager.working()))
 

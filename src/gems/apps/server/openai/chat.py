@@ -17,7 +17,7 @@ from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, service_of
 from gems.apps.server.openai import images, schemas
 from gems.apps.server.openai.conversation import ChatRequest, read_request
-from gems.apps.server.openai.errors import RUN_HEADER, STOP_HEADER, AnswerError, failure, new_router
+from gems.apps.server.openai.errors import STOP_HEADER, AnswerError, failure, new_router
 from gems.apps.server.openai.images import STREAM, encode_image, shrink_image, sse_event, stream_response
 from gems.apps.server.openai.runs import (
     StartedRuns,
@@ -27,6 +27,7 @@ from gems.apps.server.openai.runs import (
     start_runs,
     stop_if_left,
     wait_unless_left,
+    watch_places,
     watch_until_due,
 )
 from gems.events import Event, Finished, Judged, LessonsRecalled, Planned, RequirementsListed, Warned, wait_for_result
@@ -62,8 +63,8 @@ async def complete(
     form = ReplyForm(asked, _shows_images(service, body, request), str(request.base_url))
     if body.stream:
         events = stop_if_left(service, begun, _stream_chunks(service, begun, body, form))
-        return stream_response(service, events, begun.run_ids)
-    response.headers[RUN_HEADER] = begun.run_ids[0]
+        return stream_response(service, events, begun.headers)
+    response.headers.update(begun.headers)
     reply, result = await wait_unless_left(service, begun, request, _complete_reply(service, begun, form))
     response.headers[STOP_HEADER] = result.stop_reason or result.status
     return reply
@@ -109,7 +110,7 @@ def _answer_helper(service: Service, text: str, body: schemas.ChatBody) -> schem
             yield sse_event(frame.model_copy(update={"usage": schemas.chat_usage(None)}))
         yield sse_event("[DONE]")
 
-    return stream_response(service, events(), ())
+    return stream_response(service, events(), {})
 
 
 async def _complete_reply(
@@ -143,6 +144,8 @@ async def _stream_chunks(
         return sse_event(frame.model_copy(update={"choices": [choice]}))
 
     yield chunk(schemas.Delta(role="assistant", content=form.beginning))
+    async for place in watch_places(begun):
+        yield chunk(schemas.Delta(content=f"Waiting for a free place: {place}.\n\n"))
     run = RunView()
     async with aclosing(watch_until_due(service, begun, begun.run_ids[0])) as events:
         async for event in events:

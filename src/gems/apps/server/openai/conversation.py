@@ -66,9 +66,11 @@ async def read_request(service: Service, caller: Caller, messages: Sequence[sche
     _check_newest(messages[users[-1]], turns[-1])
     if turns[-1].pictures:
         check_editing(service.gems.resources.generator.capabilities)
+    await service.access.check_quotas(caller)
     work = open_work(service.gems.resources)
     try:
         intent = await read_intent(turns, work)
+        await service.gems.resources.ledger.enter_questions(caller.owner, work.usage)
     except RequestError as error:
         raise AnswerError(str(error), param="messages") from None
     source = None if intent.picture is None else await _load_picture(service, caller, intent.picture)

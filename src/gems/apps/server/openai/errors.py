@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from gems.apps.server.auth import TooManyRunsError, UnknownKeyError, status_of
+from gems.apps.server.auth import TooManyRunsError, UnknownKeyError, retry_headers, status_of
 from gems.errors import (
     BudgetReachedError,
     EditingUnsupportedError,
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 RUN_HEADER = "x-gems-run-id"
 """Header with the ids of the runs of a response, separated by commas."""
 
+PLACE_HEADER, LENGTH_HEADER = "x-gems-queue-position", "x-gems-queue-length"
+"""Headers of a request that had to wait: its place among those of its key, from 1, and how many there were."""
 STOP_HEADER = "x-gems-stop-reason"
 """Header with the reasons why the runs ended, e.g. `passed` or `deadline`, separated by commas."""
 
@@ -156,7 +158,9 @@ def _of_validation(error: RequestValidationError) -> Details:
 
 def _headers(error: Exception, status: int) -> dict[str, str]:
     headers = {}
-    if isinstance(error, TooManyRunsError | RunDrainedError):
+    if isinstance(error, TooManyRunsError):
+        headers |= retry_headers(error)
+    elif isinstance(error, RunDrainedError):
         headers["retry-after"] = str(_WAIT_S)
     elif isinstance(error, ProviderError) and error.retry_after is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after)))

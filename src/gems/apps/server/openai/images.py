@@ -6,7 +6,7 @@ import asyncio
 import base64
 import io
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any, cast
 
@@ -18,15 +18,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, event_stream, service_of, with_body
 from gems.apps.server.openai import schemas
-from gems.apps.server.openai.errors import (
-    RUN_HEADER,
-    STOP_HEADER,
-    AnswerError,
-    OpenAIRoute,
-    described,
-    failure,
-    new_router,
-)
+from gems.apps.server.openai.errors import STOP_HEADER, AnswerError, OpenAIRoute, described, failure, new_router
 from gems.apps.server.openai.runs import (
     StartedRuns,
     check_model,
@@ -36,6 +28,7 @@ from gems.apps.server.openai.runs import (
     supported_size,
     wait_for_results,
     wait_unless_left,
+    watch_places,
     watch_until_due,
 )
 from gems.errors import RequestError
@@ -118,13 +111,13 @@ def sse_event(data: BaseModel | str, name: str | None = None) -> ServerSentEvent
 
 
 def stream_response(
-    service: Service, events: AsyncGenerator[ServerSentEvent], run_ids: Sequence[str]
+    service: Service, events: AsyncGenerator[ServerSentEvent], headers: Mapping[str, str]
 ) -> EventSourceResponse:
     """Return a response that streams events, and an error as its last event."""
     response = event_stream(
         service,
         _with_error_event(events),
-        headers={"cache-control": "no-cache"} | ({RUN_HEADER: ",".join(run_ids)} if run_ids else {}),
+        headers={"cache-control": "no-cache", **headers},
         ping=PING_S,
         ping_message_factory=lambda: ServerSentEvent(comment="keep-alive", sep="\n"),
     )
@@ -185,6 +178,8 @@ async def _stream_image(
 ) -> AsyncGenerator[ServerSentEvent]:
     partials = Partials(body.partial_images or 0, body.rounds)
     size = ""
+    async for place in watch_places(begun):
+        yield ServerSentEvent(comment=f"waiting, place {place}", sep="\n")
     async with aclosing(watch_until_due(service, begun, begun.run_ids[0])) as events:
         async for event in events:
             if isinstance(event, ImageDrawn):
@@ -390,8 +385,8 @@ async def _run_images(
     begun = await start_runs(service, caller, body.prompt, body, body.count, source, mask)
     if body.stream:
         events = stop_if_left(service, begun, _stream_image(service, begun, body))
-        return stream_response(service, events, begun.run_ids)
-    response.headers[RUN_HEADER] = ",".join(begun.run_ids)
+        return stream_response(service, events, begun.headers)
+    response.headers.update(begun.headers)
     results = await wait_unless_left(service, begun, request, wait_for_results(service, begun))
     response.headers[STOP_HEADER] = ",".join(result.stop_reason or result.status for result in results)
     kind = body.output_format or "png"

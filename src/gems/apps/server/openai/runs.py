@@ -15,19 +15,24 @@ from fastapi import Request
 
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service
-from gems.apps.server.openai.errors import AnswerError
+from gems.apps.server.openai.errors import LENGTH_HEADER, PLACE_HEADER, RUN_HEADER, AnswerError
 from gems.apps.server.openai.schemas import RunFields
-from gems.errors import DeadlineReachedError, GemsError, OptionError
+from gems.apps.server.queue import QueuePlace
+from gems.errors import DeadlineReachedError, GemsError, OptionError, RunNotFoundError
 from gems.events import Event, Finished, wait_for_result
 from gems.options import RANDOM_SEED, RunArguments, candidate_seed, given_options, nearest_size, parse_size
 from gems.results import RunResult
 from gems.runs.source_images import SourceImage
+from gems.service import new_run_id
 from gems.types import GeneratorCapabilities
 
 MODEL = "gems"
 # Clients send the names of OpenAI's image models by default.
 _ALIAS = re.compile(r"(gpt-image|chatgpt-image|dall-e)-[\w.-]+")
 _SHARE = 0.95
+_WAITED = 0.8
+"""Most of the time of a request that is spent waiting for a free place."""
+_LEAST_S = 0.001
 _CLIENT_LEFT = 499
 """Status for the log, as nginx has it; nobody reads the response."""
 T = TypeVar("T")
@@ -57,6 +62,20 @@ class StartedRuns:
     model: str
     keeps_running: bool = False
     """Whether the runs go on if the client disconnects."""
+    starting: asyncio.Future[None]
+    """Done once all runs have started; an error if they could not."""
+    places: asyncio.Queue[QueuePlace | None]
+    """Places in the queue while they wait to be started, then None."""
+    place: QueuePlace | None
+    """The first of these places; None if they started at once."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers with the ids of the runs, and the place in the queue if they had to wait."""
+        headers = {RUN_HEADER: ",".join(self.run_ids)}
+        if self.place is not None:
+            headers |= {PLACE_HEADER: str(self.place.position), LENGTH_HEADER: str(self.place.length)}
+        return headers
 
 
 def model_names(service: Service) -> list[str]:
@@ -82,7 +101,10 @@ async def start_runs(
     source: SourceImage | None = None,
     mask: bytes | None = None,
 ) -> StartedRuns:
-    """Start `count` runs that differ in their seeds, or none if one fails."""
+    """Start `count` runs that differ in their seeds, or none if one fails.
+
+    Returns before they have started if they must wait for a free place.
+    """
     model = check_model(service, fields.model)
     most_s = service.settings.serve.deadline_s
     options = given_options(fields)
@@ -92,7 +114,6 @@ async def start_runs(
     own: RunArguments = {
         "max_rounds": fields.rounds,
         "size": supported_size(fields.size, service.gems.resources.generator.capabilities),
-        "deadline_s": limit_s * _SHARE,
         "owner": caller.owner,
         "source": source,
         "mask": mask,
@@ -101,22 +122,55 @@ async def start_runs(
     if caller.key is not None and count > caller.key.runs_at_a_time:
         most = caller.key.runs_at_a_time
         raise AnswerError(f"n is {count}, but this key may run only {most} in parallel.", param="n")
-    run_ids: list[str] = []
-    async with service.access.beginning(caller, count * fields.rounds * (options.get("candidates") or 1), runs=count):
+    run_ids = tuple(new_run_id() for _ in range(count))
+    places: asyncio.Queue[QueuePlace | None] = asyncio.Queue()
+
+    async def start() -> None:
+        images = count * fields.rounds * (options.get("candidates") or 1)
+        waiting_s = limit_s * _WAITED
         try:
-            for seed in _seeds(options.get("seed"), count):
-                run_ids.append(await service.manager.start(prompt, **arguments | {"seed": seed}))
+            async with service.access.beginning(
+                caller, images, count, until=until - limit_s + waiting_s, tell=places.put_nowait
+            ):
+                left_s = max(_LEAST_S, min(limit_s, until - time.monotonic()) * _SHARE)
+                arguments["deadline_s"] = min(limit_s * _SHARE, left_s)
+                for run_id, seed in zip(run_ids, _seeds(options.get("seed"), count), strict=True):
+                    await service.manager.start(prompt, **arguments | {"seed": seed, "new_id": run_id})
         except GemsError:
             for run_id in run_ids:
-                await service.manager.cancel(run_id)
+                with suppress(RunNotFoundError):
+                    await service.manager.cancel(run_id)
             raise
+        finally:
+            places.put_nowait(None)
+
+    starting = asyncio.ensure_future(start())
+    try:
+        place = await places.get()
+    except asyncio.CancelledError:
+        starting.cancel()
+        raise
+    if place is None:
+        await starting
     return StartedRuns(
-        run_ids=tuple(run_ids),
+        run_ids=run_ids,
         until=until,
         is_hurried=limit_s < most_s,
         model=model,
         keeps_running=bool(fields.keep_running),
+        starting=starting,
+        places=places,
+        place=place,
     )
+
+
+async def watch_places(begun: StartedRuns) -> AsyncGenerator[QueuePlace]:
+    """Yield the places in the queue until the runs have started; raise the error if they could not."""
+    place = begun.place
+    while place is not None:
+        yield place
+        place = await begun.places.get()
+    await begun.starting
 
 
 def _seeds(seed: int | None, count: int) -> list[int | None]:
@@ -165,8 +219,12 @@ async def _cancel_runs(service: Service, begun: StartedRuns) -> None:
     if begun.keeps_running or service.manager.is_draining:
         return
     with anyio.CancelScope(shield=True):
+        begun.starting.cancel()
+        await asyncio.gather(begun.starting, return_exceptions=True)
         for run_id in begun.run_ids:
-            await service.manager.cancel(run_id)
+            # Those that still waited never started.
+            with suppress(RunNotFoundError):
+                await service.manager.cancel(run_id)
 
 
 async def watch_until_due(service: Service, begun: StartedRuns, run_id: str) -> AsyncGenerator[Event]:
@@ -176,6 +234,7 @@ async def watch_until_due(service: Service, begun: StartedRuns, run_id: str) -> 
     the run continues in the background. Raises AnswerError if the deadline of the request was too short for
     an image, and GemsError if the run ended without one.
     """
+    await asyncio.shield(begun.starting)
     try:
         async with aclosing(_watch_until(service, run_id, begun.until)) as events:
             async for event in events:
