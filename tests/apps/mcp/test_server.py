@@ -77,7 +77,7 @@ async def test_limits_of_a_key(house: House, keys: KeyFile) -> None:
         assert "this run may add 6. The limit is 5" in text_of(many)
         begun = await client.call_tool("generate_image", {**CALL, "wait": False, "max_rounds": 5})
         await pause.wait()
-        second = await client.call_tool("generate_image", CALL)
+        second = await client.call_tool("generate_image", {**CALL, "max_rounds": 5})
         assert second.is_error
         assert "the limit for this key is 1" in text_of(second)
         run = {"run_id": begun.structured_content["run_id"]}  # type: ignore[index]
