@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page
 from gems.apps.server.app import create_app
 from gems.apps.web import mount
 from gems.apps.web.controller import Controller
-from gems.apps.web.rendering import problem_html, status_text, style
+from gems.apps.web.rendering import problem_html, script, status_text, style
 from gems.errors import GemsError
 from gems.service import Gems
 from gems.settings import Settings
@@ -46,7 +46,8 @@ _FRAME = """<!doctype html><html lang="en"><head><meta charset="utf-8"><link rel
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>GEMS</title><style>
 body {{ margin: 0; background: light-dark(#f6f6f8, #101116); }} html {{ color-scheme: light dark; }}
 main {{ width: min(1120px, 100% - 1.5rem); margin: 1rem auto; }}
-{style}</style></head><body><main><p class="gems" role="status">{status}</p>{body}</main></body></html>"""
+{style}</style><script>{script}</script></head>
+<body><main><p class="gems" role="status">{status}</p>{body}</main></body></html>"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,16 @@ def _add_frames(app: FastAPI, desk: Controller) -> None:
                 body = await desk.gallery(caller, text)
         except GemsError as error:
             body = problem_html(error)
-        return _FRAME.format(style=style(), status=status, body=body)
+        return _FRAME.format(style=style(), script=script(), status=status, body=body)
+
+
+def photograph(page: Page, name: str) -> None:
+    """Write a picture of the whole page."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    # At each look, since the page may still put in images, which would not load before they are scrolled to.
+    page.wait_for_function("""[...document.images].map(i => { i.loading = "eager"; return i; })
+        .every(i => i.complete && i.naturalWidth > 0)""")
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
 class Watched:

@@ -21,7 +21,7 @@ from gems.events import (
 )
 from gems.memory.retrieval import format_lesson
 from gems.results import RunResult
-from gems.types import Answer, Experience, Plan, SkillUse, Usage, Verdict
+from gems.types import Action, Answer, Candidate, Experience, Plan, Round, SkillUse, Usage, Verdict
 
 _STOPPED = {
     "passed": "every requirement is met",
@@ -45,6 +45,18 @@ class RoundView:
     prompt: str = ""
     images: dict[int, str] = field(default_factory=dict)
     """Image ids by candidate."""
+    size: tuple[int, int] | None = None
+    """Width and height of the images in pixels."""
+    model: str = ""
+    """The generator of the images."""
+    action: Action | None = None
+    """How the images were made; None until it is known, and for rounds of earlier versions."""
+    parent: str = ""
+    """Id of the image that was changed; empty if none was."""
+    boxes: list[list[int]] = field(default_factory=list)
+    """Where the parent was changed, as in `Answer`; empty for everywhere."""
+    instruction: str = ""
+    """What the editor was told."""
     best: int | None = None
     """Index of the best candidate."""
     answers: dict[str, Answer] = field(default_factory=dict)
@@ -70,6 +82,20 @@ class RoundView:
         self.best, self.score = best, verdicts[best]["score"]
         self.answers = {answer["requirement"]: answer for answer in verdicts[best]["answers"]}
         self.images |= {index: verdict["image"] for index, verdict in enumerate(verdicts)}
+
+    def draw(self, candidate: Candidate) -> None:
+        """Add an image."""
+        self.images[candidate["index"]] = candidate["image"]
+        self.size, self.model = (candidate["width"], candidate["height"]), candidate["model"]
+
+    def update(self, known: Round) -> None:
+        """Add what a judged round has."""
+        self.prompt, self.action = known["prompt"], known.get("action")
+        self.parent, self.boxes = known.get("parent", ""), known.get("boxes", [])
+        self.instruction = known.get("instruction", "")
+        for candidate in known["candidates"]:
+            self.draw(candidate)
+        self.judge(known["verdicts"], known["best"])
 
 
 @dataclass(slots=True)
@@ -122,6 +148,11 @@ class RunView:
         """Number of images."""
         return sum(len(view.images) for view in self.rounds.values())
 
+    def parent_of(self, view: RoundView) -> RoundView | None:
+        """Return the round whose image a round changed; None if it changed none of this run."""
+        earlier = (self.rounds[number] for number in sorted(self.rounds) if number < view.number)
+        return next((known for known in earlier if view.parent and view.parent in known.images.values()), None)
+
     def round(self, number: int) -> RoundView:
         """Return the round of a number, adding it if it is new."""
         return self.rounds.setdefault(number, RoundView(number))
@@ -134,9 +165,10 @@ class RunView:
         self.questions |= {item.id: item.question for item in result.requirements}
         self.skills |= {use["name"]: use for use in result.skill_uses}
         for known in result.rounds:
-            view = self.round(known["number"])
-            view.prompt = known["prompt"]
-            view.judge(known["verdicts"], known["best"])
+            self.round(known["number"]).update(known)
+        for recall in result.recalls:
+            if view := self.rounds.get(recall["round"]):
+                view.lessons = [format_lesson(lesson) for lesson in recall["lessons"]]
         for experience in result.experiences:
             self._reflect(experience)
         self._warn(*result.warnings)
@@ -164,7 +196,7 @@ class RunView:
             case ImageDrawn():
                 view = self.round(event.round)
                 view.prompt = event.prompt
-                view.images[event.candidate["index"]] = event.candidate["image"]
+                view.draw(event.candidate)
                 self.doing = f"judging round {event.round}"
             case Judged():
                 self.round(event.round).judge(event.verdicts, event.best)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from gems.settings import ServeSettings, Settings
 from tests.reporting.test_browser import CHROMIUM, FLAGS
 from tests.support.report_pages import ENDLESS, HOSTILE
-from tests.support.web_page import FAINT, SCREENSHOTS, Served, Watched, served
+from tests.support.web_page import FAINT, Served, Watched, photograph, served
 
 PROMPT = 'three red circles above a blue striped square, and the word "GO"'
+COUNTED = "four red circles above a blue square"
 PHONE, DESKTOP = 375, 1280
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"), pytest.mark.xdist_group("gallery")]
 
@@ -51,11 +54,7 @@ def test_fits_every_screen(
     with Watched(browser, at.url, path, width, scheme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert page.evaluate("window.broken") is None
-        # At each look, since the page may still put in images, which would not load before they are scrolled to.
-        page.wait_for_function("""[...document.images].map(i => { i.loading = "eager"; return i; })
-            .every(i => i.complete && i.naturalWidth > 0)""")
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
+        photograph(page, f"{name}-{width}-{scheme}")
         card = page.locator(".g-card, .g-gallery a").first
         colour = card.evaluate("e => getComputedStyle(e).backgroundColor")
         assert (colour == "rgb(255, 255, 255)") == (scheme == "light")
@@ -69,26 +68,111 @@ def test_words_can_be_read(browser: Browser, at: Served, runs: dict[str, str], s
 
 def test_screen_readers_find_their_way(browser: Browser, at: Served, runs: dict[str, str]) -> None:
     with Watched(browser, at.url, f"/frame?run={runs['plain']}", DESKTOP) as page:
+        page.get_by_label("Rounds").get_by_role("link").first.click()
         heard = page.locator("body").aria_snapshot()
         for part in ("- status:", 'heading "Round 1" [level=3]', 'list "All images of round 1"', "not met: "):
             assert part in heard
-        assert 'link "Report of the run (opens in a new tab)' in heard
         levels = page.eval_on_selector_all("h2,h3,h4", "all => all.map(h => +h.tagName[1])")
         assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
         assert page.locator("img:not([alt])").count() == 0
 
 
+REACHED: Any = "[...document.querySelectorAll('a, summary, button')].indexOf(document.activeElement)"
+VISIBLE: Any = "[...document.querySelectorAll('a, summary, button')].filter(e => e.checkVisibility()).length"
+
+
 def test_keyboard_reaches_everything(browser: Browser, at: Served, runs: dict[str, str]) -> None:
     with Watched(browser, at.url, f"/frame?run={runs['plain']}", DESKTOP) as page:
-        wanted = page.locator("a[href], summary").count()
+        page.locator(".g-more > summary").last.focus()
+        page.keyboard.press("Enter")
+        wanted = page.evaluate(VISIBLE)
         reached = set()
         for _ in range(wanted + 20):
             page.keyboard.press("Tab")
-            reached.add(page.evaluate("[...document.querySelectorAll('a, summary')].indexOf(document.activeElement)"))
+            reached.add(page.evaluate(REACHED))
         assert len(reached - {-1}) == wanted
-        page.locator("summary").first.focus()
+        page.locator("[data-keep=prompt] > summary >> visible=true").focus()
         page.keyboard.press("Enter")
-        assert page.locator("details[open] ins").count() > 0
+        assert page.locator("details[open] .g-prompt >> visible=true").count() == 1
+
+
+def test_a_round_is_chosen_with_mouse_and_keyboard_and_stays_chosen(
+    browser: Browser, at: Served, runs: dict[str, str]
+) -> None:
+    with Watched(browser, at.url, f"/frame?run={runs['plain']}", DESKTOP) as page:
+        titles = page.get_by_role("heading", level=3)
+        links = page.get_by_label("Rounds").get_by_role("link")
+        last = links.count()
+        assert last > 1
+        links.first.click()
+        expect(titles).to_have_text(["Round 1"])
+        expect(page).to_have_url(re.compile("&round=1$"))
+        page.keyboard.press("ArrowRight")
+        expect(titles).to_have_text(["Round 2"])
+        expect(links.nth(1)).to_be_focused()
+        expect(links.nth(1)).to_have_attribute("aria-current", "true")
+        page.locator("[data-keep=prompt] > summary >> visible=true").click()
+        links.nth(1).focus()
+        # The page brings the whole run anew after each event.
+        page.evaluate("""() => { const all = document.querySelector(".g-run").parentElement;
+            all.outerHTML = all.outerHTML.replaceAll(" open", ""); }""")
+        expect(titles).to_have_text(["Round 2"])
+        expect(links.nth(1)).to_be_focused()
+        expect(page.locator("details[open][data-keep=prompt] >> visible=true")).to_have_count(1)
+
+
+def test_the_box_of_a_fault_is_drawn_on_the_picture_when_pointed_at(browser: Browser, at: Served) -> None:
+    run_id = at(at.desk.begin(at.desk.caller(None), COUNTED, {"max_rounds": 1, "size": "256x256", "seed": "2"}))
+    at.finished(run_id)
+    view = at(at.desk.view(at.desk.caller(None), run_id))
+    ((left, top, right, bottom),) = [answer["box"] for answer in view.rounds[1].answers.values() if "box" in answer]
+    with Watched(browser, at.url, f"/frame?run={run_id}", DESKTOP) as page:
+        box, picture = page.locator(".g-box"), page.locator(".g-picture img")
+        expect(box).to_be_hidden()
+
+        def check() -> None:
+            expect(box).to_be_visible()
+            drawn, within = box.bounding_box(), picture.bounding_box()
+            assert drawn is not None
+            assert within is not None
+            told = [
+                (drawn["x"] - within["x"]) / within["width"],
+                (drawn["y"] - within["y"]) / within["height"],
+                drawn["width"] / within["width"],
+                drawn["height"] / within["height"],
+            ]
+            wanted = [left / 1000, top / 1000, (right - left) / 1000, (bottom - top) / 1000]
+            assert told == pytest.approx(wanted, abs=0.01)
+
+        page.locator("li[data-box]").hover()
+        check()
+        photograph(page, "box")
+        page.get_by_role("heading", level=2).hover()
+        expect(box).to_be_hidden()
+        page.get_by_role("button", name="Show where").focus()
+        check()
+
+
+def test_the_picture_fills_the_screen(browser: Browser, at: Served, runs: dict[str, str]) -> None:
+    with Watched(browser, at.url, f"/frame?run={runs['plain']}", DESKTOP) as page:
+        opener = page.get_by_role("button", name="Zoom into the image of round")
+        opener.press("Enter")
+        viewer = page.get_by_role("dialog", name="Image")
+        image = viewer.get_by_role("img")
+        expect(image).to_have_attribute("alt", re.compile("Image of round"))
+        fits = image.bounding_box()
+        page.keyboard.press("+")
+        assert fits is not None
+        page.wait_for_function("width => document.querySelector('dialog img').clientWidth > width", arg=fits["width"])
+        page.keyboard.press("0")
+        assert image.bounding_box() == fits
+        viewer.get_by_role("button", name="Full screen").click()
+        page.wait_for_function("document.fullscreenElement?.contains(document.querySelector('dialog img'))")
+        viewer.get_by_role("button", name="Full screen").click()
+        page.wait_for_function("!document.fullscreenElement")
+        page.keyboard.press("Escape")
+        expect(viewer).to_be_hidden()
+        expect(opener).to_be_focused()
 
 
 def test_report_opens_in_a_new_tab_and_images_are_downloaded(
@@ -96,10 +180,12 @@ def test_report_opens_in_a_new_tab_and_images_are_downloaded(
 ) -> None:
     with Watched(browser, at.url, f"/frame?run={runs['plain']}", DESKTOP) as page:
         with page.context.expect_page() as opened:
+            page.locator(".g-more > summary").last.click()
             page.get_by_role("link", name="Report of the run").click()
         assert opened.value.locator("h1").inner_text() == PROMPT
         assert "Requirements across rounds" in opened.value.locator("body").inner_text()
         with page.expect_download() as saved:
+            page.get_by_label("Rounds").get_by_role("link").first.click()
             page.get_by_role("link", name="Download the image of round 1").click()
         assert saved.value.suggested_filename == f"{runs['plain']}-round-1.png"
         assert saved.value.path().read_bytes().startswith(b"\x89PNG")

@@ -22,7 +22,7 @@ from tests.support.pausable_models import World
 from tests.support.scripted_service import PATIENCE_S, House
 from tests.support.stub import StubServer
 from tests.support.terminal import started, wait_until
-from tests.support.web_page import FAINT, SCREENSHOTS, Watched
+from tests.support.web_page import FAINT, Watched, photograph
 
 # Without a text, since reading one takes longer than the rest of a round.
 PROMPT = "three red circles above a blue striped square left of two yellow stars"
@@ -104,14 +104,6 @@ def tab_to(page: Page, name: str) -> None:
     pytest.fail(f"No Tab leads to {name}")
 
 
-def shot(page: Page, name: str) -> None:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    # At each look, since the page may still put in images, which would not load before they are scrolled to.
-    page.wait_for_function("""[...document.images].map(i => { i.loading = "eager"; return i; })
-        .every(i => i.complete && i.naturalWidth > 0)""")
-    page.screenshot(path=SCREENSHOTS / f"web-{name}.png", full_page=True)
-
-
 def test_a_whole_run_with_the_keyboard_only(browser: Browser, world: str) -> None:
     with Watched(browser, world, "/web/", DESKTOP) as page:
         expect(page.get_by_role("heading", name="GEMS")).to_be_visible()
@@ -122,16 +114,19 @@ def test_a_whole_run_with_the_keyboard_only(browser: Browser, world: str) -> Non
         finished(page)
         expect(page).to_have_url(re.compile(r"/web/\?run=[\w-]+$"))
         expect(page.locator("#status")).to_contain_text("Best image: ")
-        rounds = page.locator(".g-round")
-        assert rounds.count() >= 1
-        for part in ("Checklist", "Prompt"):
-            expect(rounds.first.get_by_role("heading", name=part)).to_be_visible()
-        assert page.locator(".g-mark.yes").count() >= 1
-        expect(page.get_by_label("Cost so far")).to_contain_text("$")
+        tab_to(page, "Zoom into the image")
+        shown = page.locator(".g-round >> visible=true")
+        expect(shown).to_have_count(1)
+        expect(shown.get_by_role("heading", name="Checklist")).to_be_visible()
+        assert shown.locator(".g-mark.yes").count() >= 1
+        costs = page.get_by_text("Costs and details")
+        expect(costs).to_contain_text("$")
         before = page.locator("article").inner_text()
         page.reload()
         finished(page)
         assert page.locator("article").inner_text() == before
+        costs.click()
+        expect(page.get_by_label("Cost so far")).to_contain_text("built-in world")
         with page.context.expect_page() as opened:
             page.get_by_role("link", name="Report of the run").click()
         assert opened.value.locator("h1").inner_text() == PROMPT
@@ -142,7 +137,7 @@ def test_a_reload_and_another_tab_go_on_with_the_run(browser: Browser, home: str
     with Watched(browser, home, "/web/", DESKTOP) as page:
         draw(page, "a red cat")
         gate.wait()
-        learned = page.locator(".g-round").first.get_by_role("heading", name="Learned")
+        learned = page.locator(".g-round >> visible=true").get_by_text("Learned")
         expect(learned).to_be_visible()
         expect(page.locator("#status")).to_contain_text("Drawing round 2.")
         page.reload()
@@ -150,11 +145,11 @@ def test_a_reload_and_another_tab_go_on_with_the_run(browser: Browser, home: str
         expect(page.get_by_role("button", name="Cancel")).to_be_visible()
         other = page.context.new_page()
         other.goto(page.url)
-        expect(other.locator(".g-round").first).to_contain_text("Learned")
+        expect(other.locator(".g-round >> visible=true")).to_contain_text("Learned")
         gate.open()
         for tab in (page, other):
             finished(tab)
-            expect(tab.locator("#status")).to_contain_text("All rounds are used up.")
+            expect(tab.locator("#status")).to_contain_text("No more progress.")
         assert page.locator("article").inner_text() == other.locator("article").inner_text()
     assert len({request.seed for request in house.generator.requests}) == len(house.generator.requests)
 
@@ -174,20 +169,25 @@ def test_a_run_is_cancelled(browser: Browser, home: str, house: House) -> None:
 def test_another_round_is_picked_and_feedback_goes_on_from_it(browser: Browser, world: str, run_id: str) -> None:
     with Watched(browser, world, f"/web/?run={run_id}", DESKTOP) as page:
         finished(page)
-        page.get_by_label("Timeline of rounds").get_by_role("link", name="Round 2").click()
-        expect(page).to_have_url(re.compile(r"#g-round-2$"))
-        page.get_by_role("link", name="Use as result the image of round 1").click()
-        expect(page.locator("figcaption")).to_contain_text("Picked by you: round 1")
+        page.get_by_label("Rounds", exact=True).get_by_role("link", name="Round 2").click()
+        expect(page.get_by_role("heading", name="Round 2")).to_be_visible()
+        page.reload()
         finished(page)
+        expect(page.get_by_role("heading", name="Round 2")).to_be_visible()
+        page.get_by_label("Rounds", exact=True).get_by_role("link", name="Round 1").click()
+        expect(page).to_have_url(re.compile("&round=1$"))
         page.get_by_role("button", name="Continue with feedback").click()
         expect(page.get_by_role("alert")).to_contain_text("The feedback is empty.")
         page.get_by_label("Feedback").fill("The square must be green")
         page.get_by_role("button", name="Continue with feedback").click()
+        page.get_by_text("Costs and details").click()
         expect(page.get_by_role("link", name=run_id)).to_be_visible()
         expect(page.get_by_text(f"Continues {run_id} after round 1.")).to_be_visible()
         finished(page)
         expect(page.get_by_role("alert")).to_have_count(0)
-        expect(page.locator("#g-round-2 .g-prompt").first).to_contain_text("The square must be green")
+        page.get_by_label("Rounds", exact=True).get_by_role("link", name="Round 2").click()
+        page.locator("[data-keep=prompt] > summary >> visible=true").click()
+        expect(page.locator("#g-round-2 .g-prompt >> visible=true")).to_contain_text("The square must be green")
         assert run_id not in page.url
 
 
@@ -202,7 +202,7 @@ def test_past_runs_are_found(browser: Browser, world: str, run_id: str) -> None:
         search.fill("GREEN stars")
         search.press("Enter")
         expect(gallery.get_by_role("listitem")).to_have_count(1)
-        shot(page, "gallery")
+        photograph(page, "web-gallery")
         search.fill("<img src=x onerror=alert(1)>")
         search.press("Enter")
         expect(page.get_by_text("No prompt contains “<img src=x onerror=alert(1)>”.")).to_be_visible()
@@ -222,14 +222,14 @@ def test_each_key_sees_its_own(browser: Browser, home: str, house: House) -> Non
         page.get_by_role("button", name="Sign in").click()
 
     with Watched(browser, home, "/web/", PHONE) as page:
-        shot(page, "sign-in")
+        photograph(page, "web-sign-in")
         enter(page, "ann", tokens["ann"])
         expect(page.get_by_text("Signed in as ann")).to_be_visible()
         draw(page, "a red cat")
         finished(page)
         own = page.url.partition("?run=")[2]
         expect(page.get_by_role("list", name="Past runs")).to_be_visible()
-        shot(page, "signed-in")
+        photograph(page, "web-signed-in")
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_role("button", name="Sign in")).to_be_visible()
     with Watched(browser, home, f"/web/?run={own}", DESKTOP) as page:
@@ -272,7 +272,7 @@ def test_fits_every_screen_and_can_be_read(browser: Browser, world: str, run_id:
         finished(page)
         page.get_by_role("button", name="Options").click()
         expect(page.get_by_label("Seed")).to_be_visible()
-        shot(page, f"run-{width}-{scheme}")
+        photograph(page, f"web-run-{width}-{scheme}")
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert page.evaluate(FAINT, ".gradio-container *") == []
         background: Any = "getComputedStyle(document.querySelector('.g-card')).backgroundColor"

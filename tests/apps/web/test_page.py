@@ -15,13 +15,17 @@ import pytest
 from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile
 from gems.apps.web import mount
+from gems.apps.web.controller import parse_field
+from gems.options import OPTIONS as RUN_OPTIONS
+from gems.options import parse_size
 from gems.settings import ServeSettings
+from gems.types import GeneratorCapabilities
 from tests.support.scripted_models import settings_at
 from tests.support.scripted_service import House, Pause
 
 pytestmark = pytest.mark.skipif(not mount.is_installed(), reason="no Gradio")
-OPTIONS = (3.0, 1.0, "", "7", "balanced", "auto", "", True)
-EMPTY = (3.0, 1.0, None, None, None, None, None, None)
+OPTIONS = (3.0, 1.0, "", "7", "balanced", "auto", "", "auto", True)
+EMPTY = (3.0, 1.0, None, None, None, None, None, None, None)
 
 
 @asynccontextmanager
@@ -57,11 +61,12 @@ async def test_a_run_is_begun_and_watched(tmp_path: Path) -> None:
         run_id, number, problem = await page._begin(asking(), "a red cat", *OPTIONS)
         assert (number, problem) == ("", "")
         told = await watched(page, run_id)
-        assert visible(*told[0][3:]) == [True, False]
-        status, trouble, html, *buttons = told[-1]
+        assert visible(*told[0][3:5]) == [True, False]
+        status, trouble, _, *buttons, progress = told[-1]
+        assert progress == ""
         assert status.startswith("Every requirement is met.")
         assert trouble == ""
-        assert run_id in html
+        assert run_id in next(html for _, _, html, *_ in reversed(told) if not is_skipped(html))
         assert visible(*buttons) == [False, True]
         assert page._newest == {}
         assert run_id in await page._find(asking(), "CAT")
@@ -109,12 +114,12 @@ async def test_unknown_runs_are_told(tmp_path: Path) -> None:
     async with opened(House(tmp_path)) as page:
         assert "There is no run" in (await page._continue(asking(), "unknown", "", "more", 1.0))[2]
         assert "There is no run" in await page._stop(asking(), "unknown")
-        ((status, trouble, _, *buttons),) = await watched(page, "unknown")
+        ((status, trouble, _, *buttons, _),) = await watched(page, "unknown")
         assert status == ""
         assert "There is no run" in trouble
         assert visible(buttons[0]) == [False]
-        ((*texts, cancel, further),) = await watched(page, "")
-        assert texts == ["", "", ""]
+        ((*texts, cancel, further, progress),) = await watched(page, "")
+        assert [*texts, progress] == ["", "", "", ""]
         assert visible(cancel, further) == [False, False]
 
 
@@ -166,8 +171,50 @@ async def test_each_key_has_its_own_runs(tmp_path: Path) -> None:
         assert "There are no runs yet." in await page._find(asking("bob"), "")
         assert "There is no run" in await page._stop(asking("bob"), run_id)
         assert "There is no run" in (await page._continue(asking("bob"), run_id, "", "more", 1.0))[2]
-        assert "Signed in as <strong>ann" in await page._greet(asking("ann"))
-        assert "Signed in" not in await page._greet(asking(""))
+        assert "Signed in as <strong>ann" in (await page._greet(asking("ann")))[0]
+        assert "Signed in" not in (await page._greet(asking("")))[0]
+        assert "There is no run" not in await page._lock(asking("bob"), run_id, True)
+        assert await page._lock(asking("bob"), run_id, True) != "7"
+
+
+async def test_a_seed_is_locked(tmp_path: Path) -> None:
+    async with opened(House(tmp_path)) as page:
+        run_id, *_ = await page._begin(asking(), "a red cat", *OPTIONS)
+        assert await page._lock(asking(), run_id, True) == "7"
+        assert await page._lock(asking(), run_id, False) == ""
+        for nothing in ("", None, "unknown"):
+            new = await page._lock(asking(), nothing, True)
+            assert parse_field(RUN_OPTIONS["seed"], new) == int(new)
+
+
+async def test_the_models_and_sizes_of_the_server_are_offered(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    async with opened(house) as page:
+        heading, sizes = await page._greet(asking())
+        assert f"Generator: <strong>{house.generator.capabilities.model}" in heading
+        assert "Judge: <strong>" in heading
+        assert sizes["choices"][0] == ("Automatic", "")
+        width, height = house.generator.capabilities.default_size
+        assert f"{width}x{height}" in dict(sizes["choices"]).values()
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted"),
+    [
+        ({"default_size": (1024, 1024), "size_multiple": 16}, ["1024x1024", "1184x880", "880x1184", "1360x768"]),
+        ({"default_size": (1344, 768), "size_multiple": 64, "max_side": 1344}, ["1024x1024", "1152x896", "896x1152"]),
+        ({"default_size": (1024, 1024), "sizes": ((1024, 1024), (1536, 1024))}, ["1024x1024", "1536x1024"]),
+    ],
+)
+def test_presets_are_what_the_generator_draws(limits: dict[str, Any], wanted: list[str]) -> None:
+    from gems.apps.web.form import size_presets
+
+    generator = GeneratorCapabilities(model="m", **limits)
+    sizes = [size for _, size in size_presets(generator)]
+    assert sizes[: len(wanted) + 1] == ["", *wanted]
+    assert len(set(sizes)) == len(sizes)
+    for size in sizes[1:]:
+        generator.check_size(*parse_size(size))
 
 
 async def test_nothing_is_sent_or_shared(tmp_path: Path) -> None:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gems.apps.run_view import RunView
-from gems.apps.web.rendering import PageUrls, gallery_html, problem_html, run_html, status_text, style
+from gems.apps.web.rendering import (
+    PageUrls,
+    gallery_html,
+    heading_html,
+    problem_html,
+    progress_html,
+    run_html,
+    status_text,
+    style,
+)
 from gems.errors import PromptError, RateLimitError
 from gems.events import Finished, Started, StepDone, Warned
 from gems.results import RunResult
@@ -65,6 +77,7 @@ async def test_everything_is_shown(tmp_path: Path) -> None:
     assert [link["href"] for link in page.all("a") if "round=" in (link["href"] or "")] == [
         f"?run={story.run_id}&round={number}" for number in (1, 2, 3)
     ]
+    assert {"Generator", "Judge"} < set(re.findall("Generator|Judge|Seed", page.text))
 
 
 async def test_rounds_appear_one_after_another(tmp_path: Path) -> None:
@@ -74,14 +87,82 @@ async def test_rounds_appear_one_after_another(tmp_path: Path) -> None:
     assert {1, 2} < set(counts)
 
 
-async def test_a_picked_round_is_shown_at_the_top(tmp_path: Path) -> None:
-    story = (await played(tmp_path))[-1]
-    first, best = story.rounds[1].image, story.rounds[2].image
-    assert f'src="/i/{best}.png' in run_html(story, PLACES).split("</header>")[0]
-    top = run_html(story, PLACES, chosen=1).split("</header>")[0]
-    assert f'src="/i/{first}.png' in top
-    assert "Picked by you: round 1" in top
-    assert run_html(story, PLACES, chosen=99) == run_html(story, PLACES)
+def shown(html: str) -> list[str | None]:
+    """The rounds that are not hidden, and the one that is marked in the film strip."""
+    page = Page(html)
+    sections = [attrs["data-round"] for attrs in page.all("section", "g-round") if "hidden" not in attrs]
+    return sections + [attrs["data-show"] for attrs in page.all("a") if attrs.get("aria-current")]
+
+
+async def test_one_round_is_shown_the_newest_then_the_best_or_a_chosen_one(tmp_path: Path) -> None:
+    stories = await played(tmp_path)
+    for story in stories[:-1]:
+        drawn = [number for number, view in story.rounds.items() if view.image]
+        if drawn:
+            assert shown(run_html(story, PLACES)) == [str(max(drawn))] * 2
+    assert shown(run_html(stories[-1], PLACES)) == ["2", "2"]
+    chosen = run_html(stories[-1], PLACES, chosen=1)
+    assert shown(chosen) == ["1", "1"]
+    assert 'data-picked="1"' in chosen
+    assert run_html(stories[-1], PLACES, chosen=99) == run_html(stories[-1], PLACES)
+
+
+def mended(*parents: int | None) -> RunView:
+    """A run whose rounds draw new images, or change those of others."""
+    story = RunView("a cat", "run", status="done")
+    for number, parent in enumerate(parents, start=1):
+        view = story.round(number)
+        view.images, view.score, view.prompt = {0: f"image{number}"}, number / 10, "a cat"
+        view.action = "edit" if parent else "redraw"
+        view.parent = f"image{parent}" if parent else ""
+    return story
+
+
+@pytest.mark.parametrize(
+    ("parents", "lanes", "follows"),
+    [
+        ((None, None, None), [1, 1, 1], [None, 1, 2]),
+        ((None, 1, 2), [1, 1, 1], [None, 1, 2]),
+        # Two changes of the first image, and a new image between them.
+        ((None, None, 1, None, 1), [1, 1, 2, 1, 2], [None, 1, 1, 2, 1]),
+        ((None, None, 1, 3, 3), [1, 1, 2, 2, 3], [None, 1, 1, 3, 3]),
+        # The parent is no image of this run.
+        ((9, None), [1, 1], [None, 1]),
+    ],
+)
+def test_the_film_strip_is_a_tree(parents: tuple[int | None, ...], lanes: list[int], follows: list[int | None]) -> None:
+    html = run_html(mended(*parents), PLACES)
+    frames = re.findall(r'class="g-frame" style="grid-area: (\d+) / (\d+)"', html)
+    assert frames == [(str(lane), str(column)) for column, lane in enumerate(lanes, start=1)]
+    lines = re.findall(r'class="g-(?:joint|branch)" style="grid-area: \d+ / (\d+) / auto / (\d+)"', html)
+    wanted = [(str(start), str(end)) for end, start in enumerate(follows, start=2) if start is not None]
+    assert lines == wanted
+    told = [f"edit of {parent}" for parent in parents if parent and parent <= len(parents)]
+    assert re.findall(r"edit of \d", Page(html).text) == told
+
+
+def test_boxes_of_faults_are_data_for_the_picture() -> None:
+    story = mended(None)
+    story.questions = {"r1": "Is there a cat?", "r2": "Is it red?", "r3": "Is it big?"}
+    for name, value in (("r1", "no"), ("r2", "yes"), ("r3", "no")):
+        answer: Any = {"requirement": name, "answer": value, "evidence": "", "probability": None, "source": "judge"}
+        story.rounds[1].answers[name] = answer | ({} if name == "r3" else {"box": [100, 200, 300, 450]})
+    page = Page(run_html(story, PLACES))
+    assert [item["data-box"] for item in page.all("li") if "data-box" in item] == ["100 200 300 450"]
+    assert "Show where: Is there a cat?" in page.text
+    assert page.text.count("Show where") == 1
+
+
+def test_the_built_in_world_is_named() -> None:
+    story = mended(None)
+    story.rounds[1].model = "blocks:poor"
+    assert "Image by built-in world" in " ".join(Page(run_html(story, PLACES)).text.split()).replace(
+        "New image", "Image"
+    )
+    heading = Page(heading_html("", {"planner": "p", "judge": "<b>qwen</b>", "generator": "blocks"})).text
+    assert "Generator: built-in world (flat shapes, no real model)" in heading
+    assert "Judge: <b>qwen</b>" in heading
+    assert "p" not in re.findall(r"\w+", heading)
 
 
 async def test_what_people_and_models_wrote_is_data(tmp_path: Path) -> None:
@@ -132,6 +213,13 @@ def test_what_goes_on_is_said() -> None:
     assert status_text(story) == "Planning."
     story.take(StepDone(round=2, candidate=0, done=3, total=9))
     assert status_text(story) == "Drawing round 2: step 3 of 9."
+    assert Page(progress_html(story)).all("progress")[0] == {
+        "value": "3",
+        "max": "9",
+        "aria-label": "Steps of the drawing",
+    }
+    story.steps.clear()
+    assert progress_html(story) == ""
 
 
 def test_errors_say_what_to_do() -> None:

@@ -1,7 +1,8 @@
-"""Gradio page and theme."""
+"""Gradio page."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from importlib import import_module
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from starlette.routing import Mount
 
-from gems.apps.web.controller import Controller, has_slider, parse_field
-from gems.apps.web.rendering import heading_html, problem_html, status_text, style
+from gems.apps.web.controller import Controller, parse_field
+from gems.apps.web.form import Form, size_presets
+from gems.apps.web.rendering import heading_html, problem_html, progress_html, script, status_text, style
+from gems.apps.web.theme import create_theme
 from gems.errors import GemsError
-from gems.options import OPTIONS, Option, options_of
+from gems.options import OPTIONS, options_of
+from gems.types import COMMON_SEEDS
 
 # Puts the run into the URL, so that a reload or another tab shows it again.
 _SET_URL = """(run) => {
@@ -23,6 +27,8 @@ _SET_URL = """(run) => {
 }"""
 _READ_URL = """() => { const asked = new URL(location.href).searchParams;
   return [asked.get("run") || "", asked.get("round") || ""]; }"""
+_CHOSEN = """(run, round, ...rest) =>
+  [run, document.querySelector("[data-show][aria-current]")?.dataset.show || round, ...rest]"""
 # Set once on a permanent element, since screen readers announce only changes within known elements.
 _ANNOUNCE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
 _HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -30,37 +36,6 @@ _HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private
 _UNQUEUED = _HIDDEN | {"queue": False}
 # Many clients watch at the same time.
 _UNLIMITED = _HIDDEN | {"concurrency_limit": None}
-
-
-def theme() -> Any:
-    """Create the theme, light and dark."""
-    # System fonts, so that none is fetched; colours as in web.css.
-    base = gr.themes.Base(
-        primary_hue="indigo",
-        neutral_hue="slate",
-        radius_size="lg",
-        font=["system-ui", "sans-serif"],
-        font_mono=["ui-monospace", "monospace"],
-    )
-    colours = {
-        "body_background_fill": ("#f5f5f8", "#101116"),
-        "body_text_color_subdued": ("#5b5f6b", "#a3a8b6"),
-        "block_background_fill": ("#ffffff", "#191b22"),
-        "block_border_color": ("#e2e3e9", "#2d303b"),
-        "block_label_text_color": ("#17181c", "#ecedf2"),
-        "block_title_text_color": ("#17181c", "#ecedf2"),
-        "block_info_text_color": ("#5b5f6b", "#a3a8b6"),
-        "input_background_fill": ("#f0f1f6", "#22252e"),
-        "input_border_color": ("#8a8f9e", "#6b7080"),
-        "input_placeholder_color": ("#636876", "#9aa0ae"),
-        "button_secondary_background_fill": ("#e6e7f0", "#2a2d38"),
-        "button_primary_background_fill": ("#4b4ddb", "#4b4ddb"),
-        "button_primary_background_fill_hover": ("#3a3cc0", "#5f61e6"),
-    }
-    light = {name: value for name, (value, _) in colours.items()}
-    dark = {f"{name}_dark": value for name, (_, value) in colours.items()}
-    sizes = {"block_border_width": "1px", "input_border_width": "1px", "block_radius": "16px"}
-    return base.set(**light, **dark, **sizes)
 
 
 # An extra with types in some versions only. Gradio injects the request by its annotation.
@@ -80,8 +55,8 @@ def add_page(app: FastAPI, controller: Controller, path: str, name_of: Callable[
         path=path,
         auth_dependency=name_of,
         # Not as `css`: Gradio rewrites its rules, and breaks those with commas within :is().
-        head=f"<style>{style()}</style>",
-        theme=theme(),
+        head=f"<style>{style()}</style><script>{script()}</script>",
+        theme=create_theme(gr),
         footer_links=[],
         run_history=False,
         ssr_mode=False,
@@ -101,17 +76,6 @@ def _html(value: str = "", **more: Any) -> Any:
     return gr.HTML(value, **{"js_on_load": None, "apply_default_css": False} | more)
 
 
-def _field(option: Option) -> Any:
-    """Create the field of an option."""
-    if has_slider(option):
-        return gr.Slider(option.ge, option.maximum, option.default, step=1, label=option.label, buttons=[])
-    if option.choices:
-        return gr.Dropdown([*option.choices], value=option.default, label=option.label, info=option.help)
-    if option.type is bool:
-        return gr.Checkbox(option.default, label=option.label, info=option.help)
-    return gr.Textbox(option.default, label=option.label, info=option.help, placeholder=option.default_text or None)
-
-
 class _Page:
     """Blocks of the page and their event handlers."""
 
@@ -120,11 +84,13 @@ class _Page:
         self._newest: dict[str, object] = {}
         """Newest watch of each session; older ones stop."""
         with gr.Blocks(title="GEMS", analytics_enabled=False) as self.blocks:
-            self._who = _html(heading_html(""), elem_id="heading")
+            self._heading = _html(heading_html(""), elem_id="heading")
             # Fields instead of states, which JavaScript could not read.
             self._run, self._round = (gr.Textbox("", visible="hidden", label=name) for name in ("Run", "Round"))
-            self._fields()
-            self._status = _html(js_on_load=_ANNOUNCE, elem_id="status")
+            self._form = Form(gr)
+            with gr.Row(elem_id="doing"):
+                self._status = _html(js_on_load=_ANNOUNCE, elem_id="status")
+                self._progress = _html(elem_id="progress")
             # Errors of buttons and errors of runs are separate, so that neither clears the other.
             self._button_error, self._run_error = _html(), _html()
             self._shown = _html()
@@ -132,71 +98,77 @@ class _Page:
             self._past()
             self._connect_events()
 
-    def _fields(self) -> None:
-        self._prompt = gr.Textbox(
-            label="Prompt", lines=2, max_lines=12, placeholder="Describe the image", elem_id="prompt"
-        )
-        with gr.Accordion("Options", open=False, elem_id="options"):
-            options = list(options_of("web").values())
-            sliders = [option for option in options if has_slider(option)]
-            others = [option for option in options if option not in sliders]
-            fields: dict[str, Any] = {}
-            for row in (sliders, *(others[start : start + 3] for start in range(0, len(others), 3))):
-                with gr.Row():
-                    fields |= {option.name: _field(option) for option in row}
-        self._rounds = fields["max_rounds"]
-        self._options = [fields[option.name] for option in options]
-        with gr.Row(elem_id="acts"):
-            self._generate = gr.Button("Generate", variant="primary", elem_id="draw", scale=0, min_width=160)
-            self._cancel = gr.Button("Cancel", visible=False, elem_id="cancel", scale=0, min_width=160)
-
     def _feedback(self) -> None:
-        with gr.Column(visible=False, elem_id="feedback") as self._feedback_box:
+        with gr.Row(visible=False, elem_id="feedback", equal_height=True) as self._feedback_box:
             self._words = gr.Textbox(
                 label="Feedback",
-                info="What should change? A new run continues from the image at the top.",
-                lines=2,
+                placeholder="What should change? A new run continues from the round that is shown.",
+                lines=1,
+                max_lines=8,
                 elem_id="words",
             )
-            self._go_on = gr.Button("Continue with feedback", elem_id="go-on", scale=0, min_width=200)
+            self._go_on = gr.Button("Continue with feedback", elem_id="go-on", scale=0, min_width=140)
 
     def _past(self) -> None:
-        _html('<div class="gems g-past"><h2>Past runs</h2></div>')
-        self._search = gr.Textbox(
-            label="Search past runs", placeholder="Text in the prompt", elem_id="search", max_lines=1
-        )
+        with gr.Row(elem_id="past", equal_height=True):
+            _html('<div class="gems"><h2>Past runs</h2></div>')
+            self._search = gr.Textbox(
+                label="Search past runs",
+                placeholder="Search past runs",
+                show_label=False,
+                elem_id="search",
+                max_lines=1,
+            )
         self._gallery = _html(elem_id="gallery")
 
     def _connect_events(self) -> None:
         here = [self._run, self._round]
-        outputs = [self._status, self._run_error, self._shown, self._cancel, self._feedback_box]
+        form = self._form
+        outputs = [self._status, self._run_error, self._shown, form.cancel, self._feedback_box, self._progress]
         watched: dict[str, Any] = {"fn": self._watch, "inputs": here, "outputs": outputs}
         searched: dict[str, Any] = {"fn": self._find, "inputs": [self._search], "outputs": [self._gallery]}
         self.blocks.load(None, None, here, js=_READ_URL, **_UNQUEUED).then(**watched, **_UNLIMITED)
         self.blocks.load(**searched, **_UNQUEUED)
-        self.blocks.load(self._greet, None, [self._who], **_UNQUEUED)
+        self.blocks.load(self._greet, None, [self._heading, form.size], **_UNQUEUED)
+        form.lock.input(self._lock, [self._run, form.lock], [form.seed], **_UNQUEUED)
         self._search.submit(**searched, **_UNQUEUED)
         begun = [*here, self._button_error]
-        for pressed, action, inputs in (
-            ([self._generate.click, self._prompt.submit], self._begin, [self._prompt, *self._options]),
-            ([self._go_on.click, self._words.submit], self._continue, [*here, self._words, self._rounds]),
+        for pressed, action, inputs, js in (
+            ([form.generate.click, form.prompt.submit], self._begin, [form.prompt, *form.options], None),
+            ([self._go_on.click, self._words.submit], self._continue, [*here, self._words, form.rounds], _CHOSEN),
         ):
-            remembered = gr.on(pressed, action, inputs, begun, **_UNQUEUED).success(
+            remembered = gr.on(pressed, action, inputs, begun, js=js, **_UNQUEUED).success(
                 None, [self._run], [self._run], js=_SET_URL, **_UNQUEUED
             )
             remembered.then(**watched, **_UNLIMITED).then(**searched, **_UNQUEUED)
-        self._cancel.click(self._stop, [self._run], [self._button_error], **_UNQUEUED)
+        form.cancel.click(self._stop, [self._run], [self._button_error], **_UNQUEUED)
 
-    async def _greet(self, request: Request) -> str:
-        return heading_html(request.username or "")
+    async def _greet(self, request: Request) -> tuple[Any, ...]:
+        resources = self._controller.service.gems.resources
+        presets = size_presets(resources.generator.capabilities)
+        return heading_html(request.username or "", resources.models()), gr.update(choices=presets)
+
+    async def _lock(self, request: Request, run_id: str | None, is_locked: bool | None) -> str:
+        """Return the seed of the shown run, or a new one without a run; none if it is unlocked."""
+        if not is_locked:
+            return ""
+        if run_id:
+            try:
+                run = await self._controller.view(self._controller.caller(request.username), run_id)
+            except GemsError:
+                # The page tells it already.
+                return str(secrets.randbelow(COMMON_SEEDS))
+            if run.result:
+                return str(run.result.options["seed"])
+        return str(secrets.randbelow(COMMON_SEEDS))
 
     async def _watch(self, request: Request, run_id: str | None, number: str | None) -> AsyncGenerator[Any]:
-        """Yield updates of status, error, run, Cancel and feedback."""
+        """Yield updates of status, error, run, Cancel, feedback and progress."""
         token, session = object(), request.session_hash or ""
         self._newest[session] = token
         hidden, shown, before = gr.update(visible=False), gr.update(visible=True), ""
         if not run_id:
-            yield "", "", "", hidden, hidden
+            yield "", "", "", hidden, hidden, ""
             return
         try:
             caller = self._controller.caller(request.username)
@@ -208,10 +180,11 @@ class _Page:
                     feedback = shown if run.best and not run.is_working else hidden
                     # Unchanged HTML is not sent again: it would reset focus and scrolling.
                     fresh = html if html != before else gr.skip()
-                    yield status_text(run), "", fresh, shown if run.is_working else hidden, feedback
+                    cancel = shown if run.is_working else hidden
+                    yield status_text(run), "", fresh, cancel, feedback, progress_html(run)
                     before = html
         except GemsError as error:
-            yield "", problem_html(error), gr.skip(), hidden, gr.skip()
+            yield "", problem_html(error), gr.skip(), hidden, gr.skip(), ""
         finally:
             if self._newest.get(session) is token:
                 del self._newest[session]

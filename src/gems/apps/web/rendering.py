@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -18,6 +18,8 @@ from gems.types import Answer, RunRow, total_usage
 
 _MARKS = {"yes": ("✓", "met"), "no": ("✗", "not met"), "unknown": ("?", "unknown")}
 """Sign and word of each answer."""
+_ACTIONS = {None: "Image", "draw": "Image", "redraw": "New image", "edit": "Edit", "inpaint": "Inpaint"}
+"""Name of what each action makes."""
 # Gradio expands templates in the browser, so their special characters are escaped.
 _NEUTRAL = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;", "`": "&#96;"})
 
@@ -41,22 +43,41 @@ class Card:
     """Name of the prompt that this one is compared with."""
     pieces: list[Piece]
     next_pieces: list[Piece]
+    model: str
+    """Name of the generator."""
+    parent: int | None
+    """The round whose image was changed."""
+    lane: int
+    """Row of the film strip, from 0: new images are in the first, changes of older images below these."""
+    follows: int | None
+    """Column, from 1, of the card that a line leads from; None for the first."""
+    branches: bool
+    """Whether that line leads to the next lane."""
 
 
 def run_html(run: RunView, urls: PageUrls, chosen: int | None = None) -> str:
-    """Render a run; `chosen` is the round that the user picked as the result instead of the best one."""
+    """Render a run; `chosen` is the round that the user looks at instead of the newest or, at the end, the best."""
     rounds = [run.rounds[number] for number in sorted(run.rounds)]
     picked = run.rounds.get(chosen) if chosen else None
+    newest = next((view for view in reversed(rounds) if view.image), rounds[-1] if rounds else None)
+    models = run.result.models if run.result else {}
     return _render(
         "run.html.jinja",
         run=run,
         marks=_MARKS,
+        actions=_ACTIONS,
         cards=_cards(run, rounds),
-        shown=picked or run.best or (rounds[-1] if rounds else None),
+        shown=picked or (newest if run.is_working else run.best or newest),
         picked=picked is not None,
+        models=[(role.capitalize(), model_name(name)) for role, name in models.items()],
         total=total_usage(run.usage),
         urls=urls,
     )
+
+
+def model_name(name: str) -> str:
+    """Return the name of a model for people."""
+    return "built-in world" if name.partition(":")[0] == "blocks" else name
 
 
 def status_text(run: RunView) -> str:
@@ -83,9 +104,16 @@ def problem_html(error: GemsError) -> str:
     return _render("problem.html.jinja", error=error)
 
 
-def heading_html(name: str) -> str:
-    """Render the top of the page; `name` is the signed-in user, or empty."""
-    return _render("heading.html.jinja", name=name)
+def progress_html(run: RunView) -> str:
+    """Render the inference steps of the image that is being drawn; empty if they are unknown."""
+    return _render("progress.html.jinja", step=run.step) if run.step and run.is_working else ""
+
+
+def heading_html(name: str, models: Mapping[str, str] | None = None) -> str:
+    """Render the top of the page; `name` is the signed-in user, or empty, and `models` are those of the server."""
+    roles = {"generator": "Generator", "judge": "Judge"}
+    shown = [(label, model_name(models[role])) for role, label in roles.items()] if models else []
+    return _render("heading.html.jinja", name=name, models=shown)
 
 
 def sign_in_html(run: str, name: str = "", *, is_refused: bool = False) -> str:
@@ -101,10 +129,19 @@ def style() -> str:
 
 
 def _cards(run: RunView, rounds: Sequence[RoundView]) -> list[Card]:
-    cards = []
+    cards: list[Card] = []
     before, since = run.prompt, "your prompt"
-    for view in rounds:
+    ends: dict[int, int] = {}
+    """Column of the newest card of each lane."""
+    for column, view in enumerate(rounds, start=1):
         asked = [(question, view.answers.get(name)) for name, question in run.questions.items()]
+        parent = run.parent_of(view)
+        follows, lane = ends.get(0), 0
+        if parent is not None:
+            follows = 1 + rounds.index(parent)
+            lane = cards[follows - 1].lane
+            # Only the newest image of a lane is continued in it.
+            lane += ends[lane] != follows
         cards.append(
             Card(
                 round=view,
@@ -112,14 +149,26 @@ def _cards(run: RunView, rounds: Sequence[RoundView]) -> list[Card]:
                 since=since,
                 pieces=diff_prompts(before, view.prompt) if view.prompt else [],
                 next_pieces=diff_prompts(view.prompt, view.next_prompt) if view.next_prompt else [],
+                model=model_name(view.model),
+                parent=parent.number if parent else None,
+                lane=lane,
+                follows=follows,
+                branches=follows is not None and cards[follows - 1].lane != lane,
             )
         )
+        ends[lane] = column
         before, since = view.prompt or before, f"round {view.number}"
     return cards
 
 
 def _render(template: str, /, **values: object) -> str:
     return _environment().get_template(template).render(**values).translate(_NEUTRAL)
+
+
+@cache
+def script() -> str:
+    """Return the JavaScript of the page."""
+    return (files("gems.apps.web") / "web.js").read_text(encoding="utf-8")
 
 
 @cache
