@@ -78,6 +78,9 @@
   });
 
   document.addEventListener("click", (event) => {
+    const part = event.target.closest?.("summary")?.parentElement;
+    // Noted before it opens: its HTML may be replaced before it says so.
+    if (part?.dataset.keep) opened[part.open ? "delete" : "add"](part.dataset.keep);
     const target = event.target.closest?.("[data-show], .g-zoom, [data-box] button");
     if (!target || event.ctrlKey || event.metaKey || event.shiftKey) return;
     if (target.dataset.show) [event.preventDefault(), choose(target)];
@@ -98,11 +101,6 @@
     const { show: number, keep } = event.target.closest?.("[data-show], [data-keep]")?.dataset ?? {};
     focused = number ? `[data-show="${number}"]` : keep ? `.g-round:not([hidden]) [data-keep="${keep}"] > summary` : "";
   });
-  document.addEventListener("toggle", (event) => {
-    const name = event.target.dataset?.keep;
-    if (!name || !event.target.isConnected) return;
-    if (event.target.open) opened.add(name); else opened.delete(name);
-  }, true);
   document.addEventListener("DOMContentLoaded", () => {
     new MutationObserver(restore).observe(document.body, { childList: true, subtree: true });
     restore();
