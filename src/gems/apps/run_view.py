@@ -21,7 +21,19 @@ from gems.events import (
 )
 from gems.memory.retrieval import format_lesson
 from gems.results import RunResult
-from gems.types import Action, Answer, Candidate, Experience, Plan, Round, SkillUse, Usage, Verdict
+from gems.types import (
+    Answer,
+    Candidate,
+    DecisionRequest,
+    Experience,
+    Origin,
+    Plan,
+    Round,
+    SkillUse,
+    Usage,
+    Verdict,
+    origin_of,
+)
 
 _STOPPED = {
     "passed": "every requirement is met",
@@ -49,14 +61,10 @@ class RoundView:
     """Width and height of the images in pixels."""
     model: str = ""
     """The generator of the images."""
-    action: Action | None = None
-    """How the images were made; None until it is known, and for rounds of earlier versions."""
-    parent: str = ""
-    """Id of the image that was changed; empty if none was."""
-    boxes: list[list[int]] = field(default_factory=list)
-    """Where the parent was changed, as in `Answer`; empty for everywhere."""
-    instruction: str = ""
-    """What the editor was told."""
+    origin: Origin = field(default_factory=Origin)
+    """How the images came to be, as far as it is known."""
+    taken: bool | None = None
+    """Whether a person took its image, or took it back; None if nobody did either."""
     best: int | None = None
     """Index of the best candidate."""
     answers: dict[str, Answer] = field(default_factory=dict)
@@ -90,9 +98,7 @@ class RoundView:
 
     def update(self, known: Round) -> None:
         """Add what a judged round has."""
-        self.prompt, self.action = known["prompt"], known.get("action")
-        self.parent, self.boxes = known.get("parent", ""), known.get("boxes", [])
-        self.instruction = known.get("instruction", "")
+        self.prompt, self.origin, self.taken = known["prompt"], origin_of(known), known.get("taken")
         for candidate in known["candidates"]:
             self.draw(candidate)
         self.judge(known["verdicts"], known["best"])
@@ -117,6 +123,8 @@ class RunView:
     usage: dict[str, Usage] = field(default_factory=dict)
     result: RunResult | None = None
     """The latest known result, which may be partial."""
+    question: DecisionRequest | None = None
+    """What the run asks a person before it goes on."""
 
     @classmethod
     def of(cls, result: RunResult) -> RunView:
@@ -132,9 +140,10 @@ class RunView:
 
     @property
     def best(self) -> RoundView | None:
-        """The best judged round; of equal ones, the first."""
+        """The best judged round; of equal ones, the first. What a person took comes first, what they took back last."""
         judged = [view for view in self.rounds.values() if view.score is not None]
-        return max(judged, key=lambda view: (view.score or 0.0, -view.number), default=None)
+        order = {True: 2, None: 1, False: 0}
+        return max(judged, key=lambda view: (order[view.taken], view.score or 0.0, -view.number), default=None)
 
     @property
     def step(self) -> tuple[int, int] | None:
@@ -151,7 +160,7 @@ class RunView:
     def parent_of(self, view: RoundView) -> RoundView | None:
         """Return the round whose image a round changed; None if it changed none of this run."""
         earlier = (self.rounds[number] for number in sorted(self.rounds) if number < view.number)
-        return next((known for known in earlier if view.parent and view.parent in known.images.values()), None)
+        return next((known for known in earlier if view.origin.get("parent") in known.images.values()), None)
 
     def round(self, number: int) -> RoundView:
         """Return the round of a number, adding it if it is new."""
@@ -197,6 +206,7 @@ class RunView:
                 view = self.round(event.round)
                 view.prompt = event.prompt
                 view.draw(event.candidate)
+                view.origin = event.origin or view.origin
                 self.doing = f"judging round {event.round}"
             case Judged():
                 self.round(event.round).judge(event.verdicts, event.best)

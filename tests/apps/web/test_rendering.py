@@ -113,8 +113,7 @@ def mended(*parents: int | None) -> RunView:
     for number, parent in enumerate(parents, start=1):
         view = story.round(number)
         view.images, view.score, view.prompt = {0: f"image{number}"}, number / 10, "a cat"
-        view.action = "edit" if parent else "redraw"
-        view.parent = f"image{parent}" if parent else ""
+        view.origin = {"action": "edit", "parent": f"image{parent}"} if parent else {"action": "redraw"}
     return story
 
 

@@ -18,7 +18,7 @@ from gems.types import Answer, RunRow, total_usage
 
 _MARKS = {"yes": ("✓", "met"), "no": ("✗", "not met"), "unknown": ("?", "unknown")}
 """Sign and word of each answer."""
-_ACTIONS = {None: "Image", "draw": "Image", "redraw": "New image", "edit": "Edit", "inpaint": "Inpaint"}
+_ACTIONS = {None: "Image", "draw": "Image", "redraw": "New image", "edit": "Edit", "inpaint": "Inpaint", "given": "Given image"}
 """Name of what each action makes."""
 # Gradio expands templates in the browser, so their special characters are escaped.
 _NEUTRAL = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;", "`": "&#96;"})
@@ -55,8 +55,11 @@ class Card:
     """Whether that line leads to the next lane."""
 
 
-def run_html(run: RunView, urls: PageUrls, chosen: int | None = None) -> str:
-    """Render a run; `chosen` is the round that the user looks at instead of the newest or, at the end, the best."""
+def run_html(run: RunView, urls: PageUrls, chosen: int | None = None, *, can_edit: bool = False) -> str:
+    """Render a run; `chosen` is the round that the user looks at instead of the newest or, at the end, the best.
+
+    `can_edit` tells whether the generator edits images.
+    """
     rounds = [run.rounds[number] for number in sorted(run.rounds)]
     picked = run.rounds.get(chosen) if chosen else None
     newest = next((view for view in reversed(rounds) if view.image), rounds[-1] if rounds else None)
@@ -67,7 +70,8 @@ def run_html(run: RunView, urls: PageUrls, chosen: int | None = None) -> str:
         marks=_MARKS,
         actions=_ACTIONS,
         cards=_cards(run, rounds),
-        shown=picked or (newest if run.is_working else run.best or newest),
+        shown=picked or (newest if run.is_working or run.question else run.best or newest),
+        can_change=can_edit and not run.is_working,
         picked=picked is not None,
         models=[(role.capitalize(), model_name(name)) for role, name in models.items()],
         total=total_usage(run.usage),
@@ -82,7 +86,7 @@ def model_name(name: str) -> str:
 
 def status_text(run: RunView) -> str:
     """Format the status for screen readers; escaped."""
-    doing = run.doing[:1].upper() + run.doing[1:]
+    doing = "Waiting for you" if run.question else run.doing[:1].upper() + run.doing[1:]
     if run.step is not None and run.doing.startswith("drawing"):
         done, of_all = run.step
         doing += f": step {done} of {of_all}"

@@ -1,18 +1,19 @@
-// Chooses rounds, shows boxes and zooms. The page's HTML is replaced while a run goes on, so what the user
-// chose, opened and focused is put back.
+// Chooses rounds, shows boxes, compares, paints masks and zooms. Gradio changes the page's HTML to what the server sends while a run goes
+// on, so what the user chose, opened and focused is put back.
 (() => {
   const all = (what) => [...document.querySelectorAll(what)];
   const opened = new Set();
-  let article = null, run = "", chosen = "", focused = "";
+  let run = "", chosen = "", focused = "";
 
   const show = (number) => {
     const rounds = all(".g-round");
     if (!rounds.some((round) => round.dataset.round === number)) return;
-    for (const round of rounds) round.hidden = round.dataset.round !== number;
-    for (const link of all("[data-show]")) {
-      if (link.dataset.show === number) link.setAttribute("aria-current", "true");
-      else link.removeAttribute("aria-current");
-    }
+    const set = (element, name, wanted) => {
+      if (element.hasAttribute(name) === wanted) return;
+      if (wanted) element.setAttribute(name, "true"); else element.removeAttribute(name);
+    };
+    for (const round of rounds) set(round, "hidden", round.dataset.round !== number);
+    for (const link of all("[data-show]")) set(link, "aria-current", link.dataset.show === number);
   };
   const choose = (link) => {
     chosen = link.dataset.show;
@@ -34,13 +35,91 @@
   };
   const restore = () => {
     const found = document.querySelector(".g-run");
-    if (!found || found === article) return;
-    article = found;
+    if (!found) return;
     if (found.dataset.run !== run) [run, chosen] = [found.dataset.run, found.dataset.picked || ""];
     show(chosen);
-    for (const part of all("details[data-keep]")) part.open = opened.has(part.dataset.keep);
+    for (const part of all("details[data-keep]")) {
+      const wanted = opened.has(part.dataset.keep);
+      if (part.open !== wanted) part.open = wanted;
+    }
     if (focused && document.activeElement === document.body) document.querySelector(focused)?.focus({ preventScroll: true });
   };
+
+  // A mask: white strokes on a canvas over the picture.
+  const painted = new WeakSet();
+  const brush = { x: 0, y: 0, size: 6 };
+  const stroke = (canvas, x, y, from = null) => {
+    const pen = canvas.getContext("2d");
+    pen.strokeStyle = "#fff";
+    pen.lineCap = pen.lineJoin = "round";
+    pen.lineWidth = canvas.width * brush.size / 50;
+    pen.beginPath();
+    pen.moveTo(from?.x ?? x, from?.y ?? y);
+    pen.lineTo(x, y);
+    pen.stroke();
+    painted.add(canvas);
+  };
+  const ring = (canvas) => {
+    const mark = canvas.parentElement.querySelector(".g-brush");
+    mark.hidden = canvas.hidden || document.activeElement !== canvas;
+    mark.style.left = `${100 * brush.x / canvas.width}%`;
+    mark.style.top = `${100 * brush.y / canvas.height}%`;
+    mark.style.width = `${2 * brush.size}%`;
+  };
+  const paint = (event) => {
+    const canvas = event.target;
+    const from = event.type === "pointermove" ? { ...brush } : null;
+    [brush.x, brush.y] = [event.offsetX * canvas.width / canvas.clientWidth, event.offsetY * canvas.height / canvas.clientHeight];
+    if (event.buttons & 1) stroke(canvas, brush.x, brush.y, from);
+    ring(canvas);
+  };
+  const paintTools = (button) => {
+    const round = button.closest(".g-round"), canvas = round.querySelector(".g-paint"), pen = canvas.getContext("2d");
+    if ("paint" in button.dataset) {
+      canvas.hidden = !canvas.hidden;
+      button.setAttribute("aria-pressed", String(!canvas.hidden));
+      [brush.x, brush.y] = [canvas.width / 2, canvas.height / 2];
+    } else if ("clear" in button.dataset) {
+      pen.clearRect(0, 0, canvas.width, canvas.height);
+      painted.delete(canvas);
+    } else {
+      for (const item of round.querySelectorAll("[data-box]")) {
+        const [left, top, right, bottom] = item.dataset.box.split(" ").map((side) => side / 1000);
+        pen.fillStyle = "#fff";
+        pen.fillRect(left * canvas.width, top * canvas.height, (right - left) * canvas.width, (bottom - top) * canvas.height);
+      }
+      painted.add(canvas);
+    }
+  };
+  window.gemsMask = () => {
+    const canvas = document.querySelector(".g-round:not([hidden]) .g-paint:not([hidden])");
+    if (!canvas || !painted.has(canvas)) return "";
+    const mask = Object.assign(document.createElement("canvas"), { width: canvas.width, height: canvas.height });
+    const pen = mask.getContext("2d");
+    pen.fillRect(0, 0, mask.width, mask.height);
+    pen.drawImage(canvas, 0, 0);
+    return mask.toDataURL("image/png");
+  };
+  for (const kind of ["pointerdown", "pointermove"]) {
+    document.addEventListener(kind, (event) => { if (event.target.matches?.(".g-paint")) paint(event); });
+  }
+  document.addEventListener("input", (event) => {
+    if (event.target.matches?.("[data-brush]")) brush.size = Number(event.target.value);
+    if (!event.target.matches?.(".g-compare input")) return;
+    event.target.closest("figure").querySelector(".g-picture").style.setProperty("--g-split", `${event.target.value}%`);
+  });
+  document.addEventListener("keydown", (event) => {
+    const canvas = event.target;
+    if (!canvas.matches?.(".g-paint")) return;
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], " ": [0, 0] }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const from = { ...brush };
+    brush.x = Math.min(canvas.width, Math.max(0, brush.x + step[0] * canvas.width / 50));
+    brush.y = Math.min(canvas.height, Math.max(0, brush.y + step[1] * canvas.height / 50));
+    if (event.shiftKey || event.key === " ") stroke(canvas, brush.x, brush.y, from);
+    ring(canvas);
+  });
 
   const viewer = document.createElement("dialog");
   viewer.className = "gems g-viewer";
@@ -81,10 +160,11 @@
     const part = event.target.closest?.("summary")?.parentElement;
     // Noted before it opens: its HTML may be replaced before it says so.
     if (part?.dataset.keep) opened[part.open ? "delete" : "add"](part.dataset.keep);
-    const target = event.target.closest?.("[data-show], .g-zoom, [data-box] button");
+    const target = event.target.closest?.("[data-show], .g-zoom, [data-box] button, .g-painting button");
     if (!target || event.ctrlKey || event.metaKey || event.shiftKey) return;
     if (target.dataset.show) [event.preventDefault(), choose(target)];
     else if (target.dataset.image) look(target);
+    else if (target.closest(".g-painting")) paintTools(target);
     else point(event);
   });
   document.addEventListener("keydown", (event) => {
@@ -98,11 +178,12 @@
   document.addEventListener("pointerover", point);
   document.addEventListener("focusin", (event) => {
     point(event);
+    for (const canvas of all(".g-paint:not([hidden])")) ring(canvas);
     const { show: number, keep } = event.target.closest?.("[data-show], [data-keep]")?.dataset ?? {};
     focused = number ? `[data-show="${number}"]` : keep ? `.g-round:not([hidden]) [data-keep="${keep}"] > summary` : "";
   });
-  document.addEventListener("DOMContentLoaded", () => {
-    new MutationObserver(restore).observe(document.body, { childList: true, subtree: true });
-    restore();
-  });
+  // Gradio may add this script before or after the page is complete.
+  const changes = { childList: true, subtree: true, attributeFilter: ["data-run", "hidden", "aria-current"] };
+  new MutationObserver(restore).observe(document.documentElement, changes);
+  restore();
 })();
