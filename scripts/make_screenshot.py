@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -41,7 +40,7 @@ def main() -> int:
         page.get_by_label("Prompt", exact=True).fill(PROMPT)
         options = page.get_by_role("button", name="Options")
         options.click()
-        page.get_by_label(re.compile("^Seed")).fill(str(SEED))
+        page.get_by_label("Seed").first.fill(str(SEED))
         options.click()
         page.get_by_role("button", name="Generate").click()
         page.get_by_label("Feedback").wait_for(timeout=60_000)

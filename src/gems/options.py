@@ -263,7 +263,8 @@ class RunOptions(TypedDict, total=False):
         Option(
             "Ask a person after each round what follows: go on, change an image, take one, or take it back.",
             default=False,
-            without=("batch", *_FEW),
+            label="Ask me",
+            without=("batch", *_FEW[:3]),
         ),
     ]
     memory: Annotated[

@@ -397,6 +397,12 @@ class Gems:
             return result
         return await load_saved_image(result, self.resources.images, row["summary"].get("path"))
 
+    async def question(self, run_id: str) -> Any:
+        """Return what a run that stands still asks: a text, or a `DecisionRequest`; None if it asks nothing."""
+        await self._find_row(run_id)
+        interrupts = (await self._snapshot(run_id)).interrupts
+        return interrupts[0].value if interrupts else None
+
     async def report(self, run_id: str) -> str:
         """Return a run as one self-contained HTML page; RunNotFoundError if no run has this id."""
         row = await self._find_row(run_id)

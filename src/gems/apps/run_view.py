@@ -166,6 +166,14 @@ class RunView:
         """Return the round of a number, adding it if it is new."""
         return self.rounds.setdefault(number, RoundView(number))
 
+    def ask(self, question: DecisionRequest) -> None:
+        """Add what the run asks a person."""
+        self.question = question
+        left = {choice["round"] for choice in question["choices"]}
+        for view in self.rounds.values():
+            # What a person took back is written down with the next decision only.
+            view.taken = view.taken if view.number in left else False
+
     def update(self, result: RunResult) -> None:
         """Add a result, which may be partial: whatever it lacks is kept."""
         self.result, self.status = result, result.status

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from gems.settings import ServeSettings, Settings
 from tests.reporting.test_browser import CHROMIUM, FLAGS
@@ -173,6 +176,54 @@ def test_the_picture_fills_the_screen(browser: Browser, at: Served, runs: dict[s
         page.keyboard.press("Escape")
         expect(viewer).to_be_hidden()
         expect(opener).to_be_focused()
+
+
+def mask_of(page: Page) -> Image.Image:
+    """The mask that the page would send."""
+    data: str = page.evaluate("gemsMask()")
+    assert data.startswith("data:image/png;base64,")
+    mask = Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2])))
+    assert mask.convert("RGBA").getchannel("A").getextrema() == (255, 255)
+    return mask.convert("L")
+
+
+def test_a_mask_is_painted_with_mouse_keyboard_and_boxes(browser: Browser, at: Served) -> None:
+    run_id = at(at.desk.begin(at.desk.caller(None), COUNTED, {"max_rounds": 1, "size": "256x192", "seed": "2"}))
+    at.finished(run_id)
+    with Watched(browser, at.url, f"/frame?run={run_id}", DESKTOP) as page:
+        canvas, clear = page.locator(".g-paint"), page.get_by_role("button", name="Clear")
+        expect(canvas).to_be_hidden()
+        expect(clear).to_be_hidden()
+        assert page.evaluate("gemsMask()") == ""
+        page.get_by_role("button", name="Paint where to change").press("Enter")
+        assert page.evaluate("gemsMask()") == ""
+        place = canvas.bounding_box()
+        assert place is not None
+        middle = place["y"] + place["height"] / 2
+        page.mouse.move(place["x"] + place["width"] / 4, middle)
+        page.mouse.down()
+        page.mouse.move(place["x"] + place["width"] * 3 / 4, middle, steps=3)
+        page.mouse.up()
+        mask = mask_of(page)
+        assert mask.size == (256, 192)
+        assert [mask.getpixel(spot) for spot in ((128, 96), (64, 96), (190, 96), (20, 96), (128, 30))] == [
+            *(255, 255, 255, 0, 0)
+        ]
+        photograph(page, "painted")
+        clear.click()
+        assert page.evaluate("gemsMask()") == ""
+        page.get_by_label("Brush").fill("2")
+        canvas.focus()
+        for key in (*["ArrowUp"] * 10, " "):
+            page.keyboard.press(key)
+        page.keyboard.press("Shift+ArrowLeft")
+        (left, top, right, bottom) = mask_of(page).point(lambda level: 255 * (level > 127)).getbbox() or (0, 0, 0, 0)
+        assert (left, top, right, bottom) == pytest.approx((128 - 10, 96 - 38 - 5, 128 + 5, 96 - 38 + 5), abs=2)
+        clear.click()
+        page.get_by_role("button", name="Paint where faults are").click()
+        box = [int(side) for side in (page.locator("[data-box]").get_attribute("data-box") or "").split()]
+        wanted = [side * length / 1000 for side, length in zip(box, (256, 192, 256, 192), strict=True)]
+        assert mask_of(page).point(lambda level: 255 * (level > 127)).getbbox() == pytest.approx(wanted, abs=1)
 
 
 def test_report_opens_in_a_new_tab_and_images_are_downloaded(

@@ -24,8 +24,8 @@ from tests.support.scripted_models import settings_at
 from tests.support.scripted_service import House, Pause
 
 pytestmark = pytest.mark.skipif(not mount.is_installed(), reason="no Gradio")
-OPTIONS = (3.0, 1.0, "", "7", "balanced", "auto", "", "auto", True)
-EMPTY = (3.0, 1.0, None, None, None, None, None, None, None)
+OPTIONS = (3.0, 1.0, "", "7", "balanced", "auto", "", "auto", False, True)
+EMPTY = (3.0, 1.0, None, None, None, None, None, None, None, None)
 
 
 @asynccontextmanager
@@ -62,7 +62,8 @@ async def test_a_run_is_begun_and_watched(tmp_path: Path) -> None:
         assert (number, problem) == ("", "")
         told = await watched(page, run_id)
         assert visible(*told[0][3:5]) == [True, False]
-        status, trouble, _, *buttons, progress = told[-1]
+        status, trouble, _, *buttons, asked, progress = told[-1]
+        assert visible(asked) == [False]
         assert progress == ""
         assert status.startswith("Every requirement is met.")
         assert trouble == ""
@@ -114,13 +115,14 @@ async def test_unknown_runs_are_told(tmp_path: Path) -> None:
     async with opened(House(tmp_path)) as page:
         assert "There is no run" in (await page._continue(asking(), "unknown", "", "more", 1.0))[2]
         assert "There is no run" in await page._stop(asking(), "unknown")
-        ((status, trouble, _, *buttons, _),) = await watched(page, "unknown")
+        assert "There is no run" in (await page._decide(asking(), "unknown", "", "more", 1.0, "edit", ""))[2]
+        ((status, trouble, _, *buttons, _, _),) = await watched(page, "unknown")
         assert status == ""
         assert "There is no run" in trouble
         assert visible(buttons[0]) == [False]
-        ((*texts, cancel, further, progress),) = await watched(page, "")
+        ((*texts, cancel, further, asked, progress),) = await watched(page, "")
         assert [*texts, progress] == ["", "", "", ""]
-        assert visible(cancel, further) == [False, False]
+        assert visible(cancel, further, asked) == [False, False, False]
 
 
 async def test_a_newer_watch_takes_the_page_over(tmp_path: Path) -> None:
@@ -190,7 +192,8 @@ async def test_a_seed_is_locked(tmp_path: Path) -> None:
 async def test_the_models_and_sizes_of_the_server_are_offered(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with opened(house) as page:
-        heading, sizes = await page._greet(asking())
+        heading, sizes, change = await page._greet(asking())
+        assert visible(change) == [house.generator.capabilities.editing]
         assert f"Generator: <strong>{house.generator.capabilities.model}" in heading
         assert "Judge: <strong>" in heading
         assert sizes["choices"][0] == ("Automatic", "")

@@ -7,16 +7,17 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
-from gems.apps.run_view import RunView
+from gems.apps.run_view import RoundView, RunView
 from gems.apps.server.auth import Caller, KeyFile, UnknownKeyError
 from gems.apps.server.dependencies import Service
 from gems.apps.server.runs import max_images
 from gems.apps.web.auth import Links
 from gems.apps.web.rendering import PageUrls, gallery_html, run_html
-from gems.errors import GemsError, OptionError, PromptError
+from gems.errors import AnswerNeededError, GemsError, OptionError, PromptError
 from gems.events import Judged, Reflected, Stopped
 from gems.memory.run_filter import RunFilter
 from gems.options import MAX_ROUNDS, Option, RunArguments, options_of
+from gems.types import Decision, DecisionRequest
 
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
 SHOWN = 48
@@ -45,6 +46,14 @@ def parse_field(option: Option, value: Any) -> Any:
     if value in (None, "") and not has_slider(option):
         return None
     return option.check("" if value is None else value, option.label)
+
+
+def _base_round(run: RunView, number: int | None) -> RoundView:
+    """Return the round of a number, the best by default; raise OptionError until it has been judged."""
+    base = run.rounds.get(number) if number else run.best
+    if base is None or base.score is None:
+        raise OptionError("This round cannot be continued.", hint="Wait until it has been judged.")
+    return base
 
 
 class Controller:
@@ -79,15 +88,35 @@ class Controller:
         if not feedback.strip():
             raise PromptError("The feedback is empty.", hint="Describe what should change.")
         run = await self.view(caller, run_id)
-        base = run.rounds.get(number) if number else run.best
-        if base is None or base.score is None:
-            raise OptionError("This round cannot be continued.", hint="Wait until it has been judged.")
+        if run.question is not None:
+            return await self.decide(
+                caller, run_id, number, {"action": "redraw", "instruction": feedback.strip()}, rounds
+            )
+        base = _base_round(run, number)
         prompt = f"{base.prompt.rstrip().rstrip('.')}. {feedback.strip()}"
         most = min(MAX_ROUNDS, base.number + max(1, rounds))
         options = run.result.options if run.result else None
         candidates = options["candidates"] if options else 1
         async with self.service.access.beginning(caller, (most - base.number) * candidates):
             return await self.service.manager.fork(run_id, base.number, prompt, max_rounds=most)
+
+    async def decide(self, caller: Caller, run_id: str, number: int | None, decision: Decision, rounds: int) -> str:
+        """Carry out a decision about the image of a round, the best by default: in the run if it asks, else in a fork.
+
+        The fork shares all rounds, so that each of their images can be changed, and asks after each of its own.
+        """
+        run = await self.view(caller, run_id)
+        base = _base_round(run, number)
+        if decision["action"] in ("edit", "accept"):
+            decision["parent"] = base.image
+        candidates = run.result.options["candidates"] if run.result else 1
+        if run.question is not None:
+            async with self.service.access.beginning(caller, candidates):
+                return await self.service.manager.resume(run_id, decision)
+        newest = max(known for known, view in run.rounds.items() if view.score is not None)
+        most = min(MAX_ROUNDS, newest + max(1, rounds))
+        async with self.service.access.beginning(caller, (most - newest) * candidates):
+            return await self.service.manager.fork(run_id, newest, decision=decision, max_rounds=most, ask=True)
 
     async def cancel(self, caller: Caller, run_id: str) -> None:
         """Cancel a run, keeping its best image."""
@@ -97,7 +126,12 @@ class Controller:
     async def view(self, caller: Caller, run_id: str) -> RunView:
         """Return the view of a run; raise RunNotFoundError if the caller may not see it."""
         await self.service.access.row(caller, run_id)
-        return RunView.of(await self.service.gems.show(run_id))
+        run = RunView.of(await self.service.gems.show(run_id))
+        if not self.service.manager.is_working(run_id):
+            asked = await self.service.gems.question(run_id)
+            if isinstance(asked, dict) and "choices" in asked:
+                run.ask(cast("DecisionRequest", asked))
+        return run
 
     async def follow(self, caller: Caller, run_id: str) -> AsyncGenerator[RunView]:
         """Yield the view of a run now and after each event; raise the error of a run without an image."""
@@ -116,9 +150,11 @@ class Controller:
                         # Events do not contain the usage; checkpoints do.
                         run.usage = (await self.service.gems.show(run_id)).usage or run.usage
                     yield run
-        except GemsError:
-            yield await self.view(caller, run_id)
-            raise
+        except GemsError as error:
+            run = await self.view(caller, run_id)
+            yield run
+            if not (isinstance(error, AnswerNeededError) and run.question):
+                raise
 
     async def gallery(self, caller: Caller, text: str = "") -> str:
         """Render past runs whose prompts contain a text, newest first."""
@@ -131,7 +167,8 @@ class Controller:
 
     def html(self, caller: Caller, run: RunView, chosen: int | None = None) -> str:
         """Render a run for a caller."""
-        return run_html(run, self.urls(caller), chosen)
+        can_edit = self.service.gems.resources.generator.capabilities.editing
+        return run_html(run, self.urls(caller), chosen, can_edit=can_edit)
 
     def urls(self, caller: Caller) -> PageUrls:
         """Return functions that create links for a caller."""

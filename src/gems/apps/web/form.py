@@ -70,6 +70,28 @@ class Form:
         self.rounds, self.size, self.seed = fields["max_rounds"], fields["size"], fields["seed"]
 
 
+class DecisionForm:
+    """What a person says about the shown image; created within Gradio's blocks, of the module `gr`."""
+
+    def __init__(self, gr: Any) -> None:
+        with gr.Column(visible=False, elem_id="feedback") as self.box:
+            with gr.Row(elem_id="say", equal_height=True):
+                self.words = gr.Textbox(
+                    label="Feedback",
+                    placeholder="What should change in the image that is shown?",
+                    lines=1,
+                    max_lines=8,
+                    elem_id="words",
+                )
+                self.change = gr.Button("Change this image", visible=False, scale=0, min_width=130)
+                self.go_on = gr.Button("Continue with feedback", elem_id="go-on", scale=0, min_width=130)
+            with gr.Row(visible=False, elem_id="decide") as self.asked:
+                names = {"accept": "Take this image", "undo": "Take the newest back", "continue": "Go on"}
+                self.decisions = {
+                    action: gr.Button(name, scale=0, min_width=200, size="md") for action, name in names.items()
+                }
+
+
 def _create_field(gr: Any, option: Option) -> Any:
     if has_slider(option):
         return gr.Slider(option.ge, option.maximum, option.default, step=1, label=option.label, buttons=[])

@@ -12,10 +12,11 @@ from fastapi import FastAPI
 from starlette.routing import Mount
 
 from gems.apps.web.controller import Controller, parse_field
-from gems.apps.web.form import Form, size_presets
+from gems.apps.web.form import DecisionForm, Form, size_presets
 from gems.apps.web.rendering import heading_html, problem_html, progress_html, script, status_text, style
 from gems.apps.web.theme import create_theme
 from gems.errors import GemsError
+from gems.nodes.person import read_decision
 from gems.options import OPTIONS, options_of
 from gems.types import COMMON_SEEDS
 
@@ -29,6 +30,8 @@ _READ_URL = """() => { const asked = new URL(location.href).searchParams;
   return [asked.get("run") || "", asked.get("round") || ""]; }"""
 _CHOSEN = """(run, round, ...rest) =>
   [run, document.querySelector("[data-show][aria-current]")?.dataset.show || round, ...rest]"""
+_DECIDED = """(run, round, words, rounds) =>
+  [run, document.querySelector("[data-show][aria-current]")?.dataset.show || round, words, rounds, "%s", gemsMask()]"""
 # Set once on a permanent element, since screen readers announce only changes within known elements.
 _ANNOUNCE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
 _HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -86,7 +89,10 @@ class _Page:
         with gr.Blocks(title="GEMS", analytics_enabled=False) as self.blocks:
             self._heading = _html(heading_html(""), elem_id="heading")
             # Fields instead of states, which JavaScript could not read.
-            self._run, self._round = (gr.Textbox("", visible="hidden", label=name) for name in ("Run", "Round"))
+            names = ("Run", "Round", "Action", "Mask")
+            self._run, self._round, self._action, self._mask = (
+                gr.Textbox("", visible="hidden", label=name) for name in names
+            )
             self._form = Form(gr)
             with gr.Row(elem_id="doing"):
                 self._status = _html(js_on_load=_ANNOUNCE, elem_id="status")
@@ -94,20 +100,9 @@ class _Page:
             # Errors of buttons and errors of runs are separate, so that neither clears the other.
             self._button_error, self._run_error = _html(), _html()
             self._shown = _html()
-            self._feedback()
+            self._decision = DecisionForm(gr)
             self._past()
             self._connect_events()
-
-    def _feedback(self) -> None:
-        with gr.Row(visible=False, elem_id="feedback", equal_height=True) as self._feedback_box:
-            self._words = gr.Textbox(
-                label="Feedback",
-                placeholder="What should change? A new run continues from the round that is shown.",
-                lines=1,
-                max_lines=8,
-                elem_id="words",
-            )
-            self._go_on = gr.Button("Continue with feedback", elem_id="go-on", scale=0, min_width=140)
 
     def _past(self) -> None:
         with gr.Row(elem_id="past", equal_height=True):
@@ -124,19 +119,26 @@ class _Page:
     def _connect_events(self) -> None:
         here = [self._run, self._round]
         form = self._form
-        outputs = [self._status, self._run_error, self._shown, form.cancel, self._feedback_box, self._progress]
+        person = self._decision
+        outputs = [self._status, self._run_error, self._shown, form.cancel, person.box, person.asked, self._progress]
         watched: dict[str, Any] = {"fn": self._watch, "inputs": here, "outputs": outputs}
         searched: dict[str, Any] = {"fn": self._find, "inputs": [self._search], "outputs": [self._gallery]}
         self.blocks.load(None, None, here, js=_READ_URL, **_UNQUEUED).then(**watched, **_UNLIMITED)
         self.blocks.load(**searched, **_UNQUEUED)
-        self.blocks.load(self._greet, None, [self._heading, form.size], **_UNQUEUED)
+        self.blocks.load(self._greet, None, [self._heading, form.size, person.change], **_UNQUEUED)
         form.lock.input(self._lock, [self._run, form.lock], [form.seed], **_UNQUEUED)
         self._search.submit(**searched, **_UNQUEUED)
         begun = [*here, self._button_error]
-        for pressed, action, inputs, js in (
+        decided = [*here, person.words, form.rounds, self._action, self._mask]
+        starts: list[tuple[Any, Any, Any, str | None]] = [
             ([form.generate.click, form.prompt.submit], self._begin, [form.prompt, *form.options], None),
-            ([self._go_on.click, self._words.submit], self._continue, [*here, self._words, form.rounds], _CHOSEN),
-        ):
+            ([person.go_on.click, person.words.submit], self._continue, decided[:4], _CHOSEN),
+            ([person.change.click], self._decide, decided, _DECIDED % "edit"),
+        ]
+        starts += [
+            ([button.click], self._decide, decided, _DECIDED % action) for action, button in person.decisions.items()
+        ]
+        for pressed, action, inputs, js in starts:
             remembered = gr.on(pressed, action, inputs, begun, js=js, **_UNQUEUED).success(
                 None, [self._run], [self._run], js=_SET_URL, **_UNQUEUED
             )
@@ -145,8 +147,9 @@ class _Page:
 
     async def _greet(self, request: Request) -> tuple[Any, ...]:
         resources = self._controller.service.gems.resources
-        presets = size_presets(resources.generator.capabilities)
-        return heading_html(request.username or "", resources.models()), gr.update(choices=presets)
+        generator = resources.generator.capabilities
+        heading = heading_html(request.username or "", resources.models())
+        return heading, gr.update(choices=size_presets(generator)), gr.update(visible=generator.editing)
 
     async def _lock(self, request: Request, run_id: str | None, is_locked: bool | None) -> str:
         """Return the seed of the shown run, or a new one without a run; none if it is unlocked."""
@@ -163,12 +166,12 @@ class _Page:
         return str(secrets.randbelow(COMMON_SEEDS))
 
     async def _watch(self, request: Request, run_id: str | None, number: str | None) -> AsyncGenerator[Any]:
-        """Yield updates of status, error, run, Cancel, feedback and progress."""
+        """Yield updates of status, error, run, Cancel, feedback, decisions and progress."""
         token, session = object(), request.session_hash or ""
         self._newest[session] = token
         hidden, shown, before = gr.update(visible=False), gr.update(visible=True), ""
         if not run_id:
-            yield "", "", "", hidden, hidden, ""
+            yield "", "", "", hidden, hidden, hidden, ""
             return
         try:
             caller = self._controller.caller(request.username)
@@ -181,10 +184,11 @@ class _Page:
                     # Unchanged HTML is not sent again: it would reset focus and scrolling.
                     fresh = html if html != before else gr.skip()
                     cancel = shown if run.is_working else hidden
-                    yield status_text(run), "", fresh, cancel, feedback, progress_html(run)
+                    asked = shown if run.question else hidden
+                    yield status_text(run), "", fresh, cancel, feedback, asked, progress_html(run)
                     before = html
         except GemsError as error:
-            yield "", problem_html(error), gr.skip(), hidden, gr.skip(), ""
+            yield "", problem_html(error), gr.skip(), hidden, gr.skip(), gr.skip(), ""
         finally:
             if self._newest.get(session) is token:
                 del self._newest[session]
@@ -206,6 +210,24 @@ class _Page:
             return await self._controller.go_on(caller, run_id or "", _round(number), words or "", most)
 
         return await _start(go_on())
+
+    async def _decide(
+        self,
+        request: Request,
+        run_id: str | None,
+        number: str | None,
+        words: str | None,
+        rounds: float | None,
+        action: str | None,
+        mask: str | None,
+    ) -> tuple[Any, ...]:
+        async def decide() -> str:
+            most = parse_field(OPTIONS["max_rounds"], rounds)
+            decision = read_decision({"action": action, "instruction": words, "mask": mask})
+            caller = self._controller.caller(request.username)
+            return await self._controller.decide(caller, run_id or "", _round(number), decision, most)
+
+        return await _start(decide())
 
     async def _stop(self, request: Request, run_id: str | None) -> str:
         try:

@@ -18,7 +18,14 @@ from gems.types import Answer, RunRow, total_usage
 
 _MARKS = {"yes": ("✓", "met"), "no": ("✗", "not met"), "unknown": ("?", "unknown")}
 """Sign and word of each answer."""
-_ACTIONS = {None: "Image", "draw": "Image", "redraw": "New image", "edit": "Edit", "inpaint": "Inpaint", "given": "Given image"}
+_ACTIONS = {
+    None: "Image",
+    "draw": "Image",
+    "redraw": "New image",
+    "edit": "Edit",
+    "inpaint": "Inpaint",
+    "given": "Given image",
+}
 """Name of what each action makes."""
 # Gradio expands templates in the browser, so their special characters are escaped.
 _NEUTRAL = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;", "`": "&#96;"})
