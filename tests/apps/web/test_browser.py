@@ -212,13 +212,15 @@ def test_a_mask_is_painted_with_mouse_keyboard_and_boxes(browser: Browser, at: S
         photograph(page, "painted")
         clear.click()
         assert page.evaluate("gemsMask()") == ""
-        page.get_by_label("Brush").fill("2")
+        page.get_by_role("slider", name="Brush").fill("2")
         canvas.focus()
         for key in (*["ArrowUp"] * 10, " "):
             page.keyboard.press(key)
+        # The brush is where the mouse left it.
+        assert mask_of(page).getpixel((192, 96 - 38)) == 255
         page.keyboard.press("Shift+ArrowLeft")
         (left, top, right, bottom) = mask_of(page).point(lambda level: 255 * (level > 127)).getbbox() or (0, 0, 0, 0)
-        assert (left, top, right, bottom) == pytest.approx((128 - 10, 96 - 38 - 5, 128 + 5, 96 - 38 + 5), abs=2)
+        assert (left, top, right, bottom) == pytest.approx((192 - 10, 96 - 38 - 5, 192 + 5, 96 - 38 + 5), abs=2)
         clear.click()
         page.get_by_role("button", name="Paint where faults are").click()
         box = [int(side) for side in (page.locator("[data-box]").get_attribute("data-box") or "").split()]

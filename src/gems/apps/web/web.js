@@ -50,13 +50,17 @@
   const brush = { x: 0, y: 0, size: 6 };
   const stroke = (canvas, x, y, from = null) => {
     const pen = canvas.getContext("2d");
-    pen.strokeStyle = "#fff";
+    pen.strokeStyle = pen.fillStyle = "#fff";
     pen.lineCap = pen.lineJoin = "round";
     pen.lineWidth = canvas.width * brush.size / 50;
     pen.beginPath();
     pen.moveTo(from?.x ?? x, from?.y ?? y);
     pen.lineTo(x, y);
     pen.stroke();
+    // A line without length is not drawn.
+    pen.beginPath();
+    pen.arc(x, y, pen.lineWidth / 2, 0, 7);
+    pen.fill();
     painted.add(canvas);
   };
   const ring = (canvas) => {
