@@ -22,7 +22,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,18 +54,22 @@ class Endpoint:
         image_s: Seconds more for each image that is shown.
         draw_s: Seconds of a drawing.
         side: Width and height of pictures in pixels.
+        slots: Chat calls that are worked on at a time, the others wait; 0 for no limit.
     """
 
     chat_s: float = 0.4
     image_s: float = 0.05
     draw_s: float = 1.0
     side: int = SIDE
+    slots: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     drawn: Counter[str] = field(default_factory=Counter)
     pool: list[bytes] = field(default_factory=list)
+    _slot: AbstractAsyncContextManager[Any] = field(default_factory=nullcontext)
 
     def app(self) -> Starlette:
         """The app; pictures are made before it is there."""
+        self._slot = asyncio.Semaphore(self.slots) if self.slots else nullcontext()
         self.pool = [photograph(self.side, seed) for seed in range(_POOL)]
         return Starlette(
             routes=[
@@ -87,7 +91,10 @@ class Endpoint:
         self.counts.update(calls=1, tokens=tokens, image_bytes=sum(map(len, pictures)), images=len(pictures))
         answer = self.answer(find_task((system, texts)), texts)
         due = began + self.chat_s + self.image_s * len(pictures)
-        await asyncio.sleep(due - asyncio.get_running_loop().time())
+        async with self._slot:
+            if self.slots:
+                due = asyncio.get_running_loop().time() + self.chat_s + self.image_s * len(pictures)
+            await asyncio.sleep(due - asyncio.get_running_loop().time())
         usage = {
             "prompt_tokens": tokens,
             "completion_tokens": len(answer) // 4,

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from gems.errors import OptionError
-from gems.models.http import error_from_status
+from gems.errors import OptionError, RequestError, ServerError
+from gems.models.refusals import clean_message
+from gems.observability.redaction import redact, shorten
 from gems.runs.rewards import MOST_ITEMS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+_MOST_CHARACTERS = 16_000_000
+"""Of the images of a request; a server takes 25 MB by default."""
 
 
 def request_rewards(
@@ -37,11 +41,12 @@ def request_rewards(
         url: The address of `gems serve`.
         key: An API key of the server.
         checklists: Yes/no questions for each image, in place of the requirements of its prompt.
-        timeout_s: Longest wait for a batch of at most 256 images.
+        timeout_s: Longest wait for a batch of at most 256 images and 16 MB.
 
     Raises:
         OptionError: The lengths differ.
-        ProviderError: The server refused the request or failed.
+        RequestError: The server refused the request.
+        ServerError: The server failed.
         httpx.TransportError: It cannot be reached.
     """
     if len(prompts) != len(images) or (checklists is not None and len(checklists) != len(images)):
@@ -54,14 +59,29 @@ def request_rewards(
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     found: list[float | None] = []
     with httpx.Client(base_url=url, headers=headers, timeout=timeout_s) as client:
-        for start in range(0, len(items), MOST_ITEMS):
-            answer = client.post("/v1/rewards", json={"items": items[start : start + MOST_ITEMS]})
+        for batch in _batches(items):
+            answer = client.post("/v1/rewards", json={"items": batch})
+            told = f"{url} answered {answer.status_code}: {shorten(redact(clean_message(answer.text), key))}"
+            if answer.is_client_error:
+                raise RequestError(told)
             if answer.is_error:
-                error = error_from_status(answer.status_code, answer.text, url, key)
-                error.hint = "The server's answer says what to correct." if answer.is_client_error else ""
-                raise error
+                raise ServerError(told)
             found += [reward["score"] for reward in answer.json()["rewards"]]
     return found
+
+
+def _batches(items: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield items in parts that a server takes at once."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for item in items:
+        if batch and (len(batch) == MOST_ITEMS or size + len(item["image"]) > _MOST_CHARACTERS):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += len(item["image"])
+    if batch:
+        yield batch
 
 
 def _encode(image: Image | bytes) -> bytes:

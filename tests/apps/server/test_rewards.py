@@ -14,7 +14,7 @@ from PIL import Image
 
 from gems.apps.reward_client import request_rewards
 from gems.apps.server.app import create_app
-from gems.errors import OptionError, ProviderError
+from gems.errors import OptionError, RequestError
 from gems.models.blocks import render
 from gems.models.images import encode_png
 from gems.runs.rewards import MOST_ITEMS, RewardItem
@@ -146,7 +146,11 @@ def test_requests_that_are_refused(client: httpx.Client) -> None:
 def test_the_client_says_what_was_wrong(url: str) -> None:
     assert request_rewards([PROMPT], [Image.new("RGB", (16, 16), "red")], url=url)[0] is not None
     assert request_rewards([], [], url=url) == []
+    # Larger together than the server takes at once.
+    large = [encode_png(Image.effect_noise((1500, 1500), 90 + number)) for number in range(14)]
+    assert sum(map(len, large)) * 4 // 3 > 25_000_000
+    assert len(request_rewards([PROMPT] * 14, large, url=url)) == 14
     with pytest.raises(OptionError, match="2 prompts and 1 images"):
         request_rewards([PROMPT, PROMPT], [flat("red")], url=url)
-    with pytest.raises(ProviderError, match="at least 1 character"):
+    with pytest.raises(RequestError, match="at least 1 character"):
         request_rewards([""], [flat("red")], url=url)
