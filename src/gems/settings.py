@@ -183,6 +183,9 @@ class ServeSettings(BaseModel):
     )
     max_body_mb: int = Field(25, ge=1, description="Largest body of a request in megabytes.")
     deadline_s: float = Field(90.0, gt=0, description="Seconds for an answer of the OpenAI API.")
+    mcp_answer_s: float = Field(
+        45.0, gt=0, description="Seconds after which an MCP call is answered although its run is still in progress."
+    )
     chat_images: Literal["auto", "field", "text"] = Field(
         "auto",
         description="Where answers of chats have their image: `field`, beside the text as OpenRouter does; `text`, "

@@ -52,6 +52,7 @@ class Told:
 def own_process(**environment: str) -> StdioServerParameters:
     """`gems mcp` as a client starts it."""
     kept = {name: value for name, value in os.environ.items() if name.startswith("GEMS_")}
+    kept |= {"GEMS_SERVE__MCP_ANSWER_S": "600"}
     command, *arguments = forked()
     return StdioServerParameters(command=command, args=[*arguments, "mcp"], env=kept | environment, cwd=Path.cwd())
 
@@ -75,7 +76,9 @@ async def process_over_http(*arguments: str, **environment: str) -> AsyncIterato
 async def served(house: House, **serve: Any) -> AsyncIterator[str]:
     """A server in this process with scripted models, over real HTTP."""
     settings = settings_at(house.home)
-    settings = settings.model_copy(update={"serve": settings.serve.model_copy(update={"drain_s": 1} | serve)})
+    settings = settings.model_copy(
+        update={"serve": settings.serve.model_copy(update={"drain_s": 1, "mcp_answer_s": 600} | serve)}
+    )
     gems = Gems(settings, chat=house.chat, generator=house.generator, skills=())
     async with open_service(settings, gems) as service:
         app = http_app(service)

@@ -15,8 +15,9 @@ from gems.apps.run_manager import RunManager
 from gems.apps.server.auth import Access, Caller, KeyFile
 from gems.errors import RunCancelledError
 from tests.runs.test_verification import picture
+from tests.support.http_server import gated
 from tests.support.mcp_clients import Told, has_ended, once, served, text_of, with_key
-from tests.support.scripted_service import House, Pause
+from tests.support.scripted_service import PATIENCE_S, House, Pause
 from tests.support.stub.faults import bomb
 
 CALL = {"prompt": "a red cat", "seed": 7}
@@ -178,3 +179,24 @@ async def test_whoever_goes_before_the_run_has_an_id_ends_it_too(house: House) -
         (row,) = await gems.runs()
         with pytest.raises(RunCancelledError):
             await manager.result(row["run_id"])
+
+
+async def test_a_call_that_takes_long_is_answered_with_the_run(house: House) -> None:
+    gate = gated(house, 1)
+    async with served(house, mcp_answer_s=1.0) as address, Client(address) as client:
+        answer = await client.call_tool("generate_image", CALL)
+        assert not answer.is_error
+        report = answer.structured_content
+        assert report is not None
+        assert report["status"] == "running"
+        assert f"still running: call get_run with run_id {report['run_id']} for the result" in text_of(answer)
+        gate.open()
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                ended = await client.call_tool("get_run", {"run_id": report["run_id"]})
+                assert ended.structured_content is not None
+                if ended.structured_content["status"] != "running":
+                    break
+        # The run was not cancelled by the answer.
+        assert ended.structured_content["stop_reason"] == "passed"
+        assert "still running" not in text_of(ended)

@@ -76,6 +76,8 @@ async def run_answer(result: RunResult, images: ImageStore, *, local: bool, link
         warnings=result.warnings + ([result.failure["message"]] if result.failure else []),
     )
     image = [f"image: {report.path}"] if report.path else []
+    going_on = [f"still running: call get_run with run_id {result.run_id} for the result"]
+    image = [*(going_on if result.status == "running" else []), *image]
     lines = [verdict_line(result), *image, f"run: {report.run_id}", f"seed: {report.seed}", *_details(report)]
     content: list[ContentBlock] = [TextContent(text="\n".join(lines))]
     if result.image_id is not None:

@@ -170,7 +170,7 @@ async def serve_stdio(settings: Settings) -> None:
     async with Gems(settings) as gems:
         manager = RunManager(gems)
         access = Access(KeyFile(settings.serve.keys_path(settings)), manager)
-        server = create_server(Tools(manager=manager, access=access, local=True))
+        server = create_server(Tools(manager=manager, access=access, local=True, answer_s=settings.serve.mcp_answer_s))
         lines: Any = standard_input()
         # The high-level server's own method does not accept another standard input.
         low = server._lowlevel_server  # noqa: SLF001
@@ -195,5 +195,7 @@ async def serve_http(settings: Settings, ready: Callable[[str], None]) -> None:
 def http_app(service: Service) -> Starlette:
     """Create the ASGI app, without access control."""
     settings = service.settings.serve
-    server = create_server(Tools(manager=service.manager, access=service.access, local=False))
+    server = create_server(
+        Tools(manager=service.manager, access=service.access, local=False, answer_s=settings.mcp_answer_s)
+    )
     return server.streamable_http_app(host=settings.host, max_request_body_size=settings.max_body_mb * 1_000_000)

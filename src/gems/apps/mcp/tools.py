@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ class Tools:
     manager: RunManager
     access: Access
     local: bool
+    answer_s: float = 45.0
+    """Seconds after which a call is answered although its run is still in progress; clients wait for 60."""
 
     @_with_run_options("generate_image")
     async def generate_image(
@@ -96,7 +99,7 @@ class Tools:
     ) -> Answer:
         """Generate an image, check it against each requirement of the prompt, and refine it until it matches.
 
-        Returns the best image, its path, score and checklist. Takes seconds to minutes and reports progress.
+        Returns the best image, its path, score and checklist, or after 45 seconds the run id: then call get_run.
         Cancelling the call cancels the run, keeping its best image.
         """
         arguments = cast("RunArguments", {**options, "out": self._target(out)})
@@ -237,7 +240,9 @@ class Tools:
 
     async def _admitted(self, caller: Caller, images: int, starting: Awaitable[str]) -> str:
         try:
-            async with self.access.beginning(caller, images):
+            # The rest of the time is for the run.
+            until = time.monotonic() + self.answer_s / 2
+            async with self.access.beginning(caller, images, until=until):
                 return await starting
         finally:
             if asyncio.iscoroutine(starting):
@@ -283,12 +288,17 @@ class Tools:
     async def _answer(self, run_id: str, context: Context[Any, Any], *, link: bool, wait: bool) -> Answer:
         if not wait:
             return await self._show_run(run_id, link=link)
-        result = await _report_progress(self.manager, run_id, context)
-        return await self._format(result, link=link)
+        result = await _report_progress(self.manager, run_id, context, self.answer_s)
+        return await self._show_run(run_id, link=link) if result is None else await self._format(result, link=link)
 
 
-async def _report_progress(manager: RunManager, run_id: str, context: Context[Any, Any]) -> RunResult:
-    """Wait for the result of a run, reporting its progress; cancelling the call cancels the run."""
+async def _report_progress(
+    manager: RunManager, run_id: str, context: Context[Any, Any], most_s: float
+) -> RunResult | None:
+    """Wait for the result of a run, reporting its progress; None after `most_s`.
+
+    Cancelling the call cancels the run.
+    """
     row = await manager.gems.resources.ledger.run(run_id)
     options = None if row is None else row["options"]
     # The requirements, then the images and the verdict of each round.
@@ -305,12 +315,17 @@ async def _report_progress(manager: RunManager, run_id: str, context: Context[An
             await context.report_progress(done, total, message)
             done += 1
 
+    waiting = asyncio.ensure_future(wait_for_result(manager.watch(run_id), report))
     try:
-        return await wait_for_result(manager.watch(run_id), report)
+        await asyncio.wait((waiting,), timeout=most_s)
+        return waiting.result() if waiting.done() else None
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True), suppress(GemsError):
             await manager.cancel(run_id)
         raise
+    finally:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
 
 def _progress_message(event: Event, run: RunView) -> str:
