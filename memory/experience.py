@@ -201,7 +201,7 @@ def count_outcomes(outcomes: Iterable[StepOutcome]) -> StepCounts:
 
 def add_counts(*counts: StepCounts) -> StepCounts:
     """Return the sums of counts."""
-    total: dict[tuple[str, str], tuple[int, int]] = {}
+    total: dict[tuple[Action, str], tuple[int, int]] = {}
     for key, (better, worse) in (item for each in counts for item in each.items()):
         before = total.get(key, (0, 0))
         total[key] = (before[0] + better, before[1] + worse)

@@ -38,6 +38,7 @@ PAGES = {
     "docs/observability.md": ["gems node judge"],
     "docs/policy.md": ["paper's loop"],
     "docs/python.md": ["1.0 passed", "finished ", "/gems/images/"],
+    "docs/repair.md": ["trajectory", "it waits", "it asks again", "'given', ", "person make the square blue", "finished"],
     "docs/results.md": ["balanced against paper"],
     "docs/security.md": ["ann"],
     "docs/serving.md": ['"is_ready": true', "event: finished", "generate_image", "passed"],
@@ -50,6 +51,7 @@ FILES = {
     "docs/cluster.md": ["pictures/manifest.jsonl"],
     "docs/evals.md": ["out/comparison/compare.html", "out/tables.md"],
     "docs/memory.md": ["memory.jsonl"],
+    "docs/repair.md": ["mended.png"],
     "docs/results.md": ["out/comparison/blocks-bench-en-truth.svg"],
     "docs/serving.md": ["circles.png", "stars.png"],
 }
