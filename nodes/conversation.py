@@ -8,16 +8,21 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage
 
+from gems.errors import PromptError
 from gems.nodes.base import Update
 from gems.state import Context, State
 from gems.types import Answer, Round, answers_of
 
+_TEXTS = ("text", "input_text")
 _MAX_LISTED = 10
 """Number of requirements listed in an answer."""
 
 
 def prompt_from_messages(state: State) -> Update:
-    """Return the newest message's text as the prompt, unless this run was given a prompt as well."""
+    """Return the newest message's text as the prompt, unless this run was given a prompt as well.
+
+    Raises PromptError if the message has an image or another part that is not text, which would be ignored.
+    """
     messages = state.get("messages")
     if not messages:
         return {}
@@ -25,8 +30,19 @@ def prompt_from_messages(state: State) -> Update:
     # Values of a thread stay until they are overwritten, so the prompt may be an earlier run's.
     is_old = _digest(prompt) == before if before else bool(state.get("plan"))
     if is_unanswered(messages) and (not prompt or is_old):
-        prompt = messages[-1].text
+        prompt = _read_text(messages[-1])
     return {"prompt": prompt, "prompt_digest": _digest(prompt)}
+
+
+def _read_text(message: AnyMessage) -> str:
+    parts = message.content if isinstance(message.content, list) else []
+    kinds = [str(part.get("type")) for part in parts if isinstance(part, dict)]
+    if other := next((kind for kind in kinds if kind not in _TEXTS), None):
+        raise PromptError(
+            f"The message has a part of type {other[:40]!r}, and only text is read here.",
+            hint="Send text alone. To edit an image, use /v1/chat/completions or /runs of `gems serve`.",
+        )
+    return message.text
 
 
 def is_unanswered(messages: Sequence[AnyMessage]) -> bool:

@@ -78,14 +78,6 @@ async def test_a_message_after_a_run_that_failed(desk: Desk, graph: Any) -> None
     assert await prompts(desk, graph, {"messages": [said("a dog")]}) == ["a dog"]
 
 
-async def test_only_the_text_of_a_message_counts(desk: Desk, graph: Any) -> None:
-    picture = {"type": "image_url", "image_url": {"url": "http://127.0.0.1/a.png"}}
-    content = [{"type": "text", "text": "a cat"}, picture]
-    assert await prompts(desk, graph, {"messages": [said(content)]}) == ["a cat"]
-    with pytest.raises(PromptError, match="empty"):
-        await prompts(desk, graph, {"messages": [said([picture])]})
-
-
 async def test_an_answer_says_what_is_missing_first(desk: Desk) -> None:
     desk.chat.script["decompose"] = requirements(*(f"Is there thing {n}?" for n in range(1, 13)))
     desk.chat.script["checklist"] = checks(*["yes"] * 11, "no")
@@ -142,3 +134,22 @@ def test_a_prompt_of_a_form_is_left_alone() -> None:
     assert prompt_from_messages({"prompt": "a cat"}) == {}
     answered: Any = {"prompt": "a cat", "messages": [HumanMessage("a dog"), AIMessage("here")]}
     assert prompt_from_messages(answered)["prompt"] == "a cat"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        {"type": "image", "source_type": "base64", "data": "AAAA", "mime_type": "image/png"},
+        {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+    ],
+)
+async def test_parts_that_are_not_text_are_told(desk: Desk, graph: Any, part: dict[str, Any]) -> None:
+    with pytest.raises(PromptError, match="only text is read here"):
+        await prompts(desk, graph, {"messages": [said([{"type": "text", "text": "make it green"}, part])]})
+    assert (desk.chat.asked, desk.generator.requests) == ([], [])
+
+
+async def test_text_may_stand_in_parts(desk: Desk, graph: Any) -> None:
+    parts = [{"type": "text", "text": "a red "}, {"type": "text", "text": "cat"}]
+    assert await prompts(desk, graph, {"messages": [said(parts)]}) == ["a red cat"]

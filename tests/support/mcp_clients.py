@@ -60,6 +60,7 @@ def own_process(**environment: str) -> StdioServerParameters:
 @asynccontextmanager
 async def process_over_http(*arguments: str, **environment: str) -> AsyncIterator[str]:
     """`gems mcp --http`; the address of it."""
+    environment = {"GEMS_SERVE__MCP_ANSWER_S": "600"} | environment
     with started("mcp", "--http", "--port", "0", *arguments, **environment) as process:
         try:
             assert process.stderr is not None

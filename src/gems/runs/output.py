@@ -6,22 +6,28 @@ import asyncio
 import io
 import json
 import os
+import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo, putchunk
 
 from gems._version import __version__
 from gems.errors import ImageMissingError, OptionError
 from gems.memory.images import ImageStore
 from gems.memory.sqlite import reading, storage_error
+from gems.models.images import open_image
 from gems.results import RunResult, add_warning
 from gems.shared_file import write_atomically
 from gems.types import Candidate, Round, origin_of
 
 _PNG_SIGNATURE_BYTES = 8
+_MOST_XMP = 60_000
+"""Bytes of XMP; a segment of a JPEG holds at most 65,502."""
 # Length, type and checksum of a chunk.
 _CHUNK_OVERHEAD = 12
 # Chunks for pixels and colours; texts of the image model are not passed on.
@@ -54,6 +60,40 @@ def _with_texts(png: bytes, texts: PngInfo) -> bytes:
                 putchunk(out, name, data)
         position = end
     return out.getvalue()
+
+
+def portable_metadata(png: bytes) -> dict[str, bytes]:
+    """Return what the texts of a PNG say as EXIF and XMP, as arguments of Pillow's `save` for JPEG and WebP.
+
+    The user comment of EXIF is the text `parameters`, as A1111 writes it; XMP holds it as the description, and the
+    record `gems` where it fits. Empty for an image without such texts. Blocking.
+    """
+    with open_image(png) as opened:
+        # Texts that stand behind the pixels are found only once these are read.
+        opened.load()
+        texts = {name: str(text) for name, text in opened.info.items() if name in ("parameters", "gems")}
+    if not texts:
+        return {}
+    exif = Image.Exif()
+    if "parameters" in texts:
+        comment = b"UNICODE\0" + texts["parameters"].encode("utf-16-be")
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+    record = texts.get("gems", "")
+    xmp = _xmp_packet(texts.get("parameters", ""), record)
+    if len(xmp) > _MOST_XMP:
+        xmp = _xmp_packet(texts.get("parameters", ""), "")
+    return {"exif": exif.tobytes(), "xmp": xmp}
+
+
+def _xmp_packet(description: str, record: str) -> bytes:
+    """Return an XMP packet; control characters, which XML has none for, become blanks."""
+    described, kept = (escape(re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", " ", text)) for text in (description, record))
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:gems="urn:gems:provenance">'
+        f'<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{described}</rdf:li></rdf:Alt></dc:description>'
+        f"<gems:record>{kept}</gems:record></rdf:Description></rdf:RDF></x:xmpmeta>"
+    ).encode(errors="replace")
 
 
 def infotext(best: Round, candidate: Candidate) -> str:

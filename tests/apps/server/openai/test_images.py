@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 import time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx
 import pytest
 from openai import APIError, BadRequestError, OpenAI
-from PIL import Image
+from PIL import ExifTags, Image
 
 from gems.apps.server.app import create_app
 from gems.apps.server.openai.images import Partials
@@ -294,3 +296,21 @@ def test_transparent_background_elsewhere_is_refused_before_anything_is_drawn(op
         openai.images.generate(**ASKED, background="transparent")
     assert house.drawn() == []
     assert openai.images.generate(**ASKED, background="opaque").background == "opaque"
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_other_formats_say_too_how_the_image_was_made(openai: OpenAI, kind: Any) -> None:
+    prompt = "a red cat & <dog> \u732b"
+    raw = openai.images.generate(model="gems", prompt=prompt, output_format=kind, extra_body={"seed": 7})
+    assert raw.data is not None
+    with picture(raw.data[0].b64_json) as seen:
+        comment = seen.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
+        xmp = ElementTree.fromstring(seen.info["xmp"])
+    assert comment.startswith(b"UNICODE\0")
+    text = comment[8:].decode("utf-16-be")
+    assert text.startswith(prompt)
+    assert "Seed: 7" in text
+    assert text in [element.text for element in xmp.iter()]
+    (record,) = [element.text for element in xmp.iter() if element.tag == "{urn:gems:provenance}record"]
+    assert record is not None
+    assert json.loads(record)["run_id"]

@@ -36,6 +36,7 @@ from gems.events import Finished, ImageDrawn, Judged
 from gems.models.images import decode_image, flatten_image, open_image
 from gems.options import check_editing
 from gems.results import RunResult
+from gems.runs.output import portable_metadata
 from gems.runs.source_images import MAX_BASE64, SourceImage, decode_base64, read_mask_image, read_source_image
 from gems.types import GeneratorCapabilities
 
@@ -59,11 +60,12 @@ def _encode_image(png: bytes, kind: schemas.Format, quality: int) -> str:
     if kind == "png":
         # As it is, with its metadata.
         return base64.b64encode(png).decode()
-    out = io.BytesIO()
+    out, kept = io.BytesIO(), portable_metadata(png)
     picture = decode_image(png, "The store")
     if kind == "jpeg" or not picture.has_transparency_data:
         picture = flatten_image(picture)
-    picture.save(out, kind.upper(), quality=quality)
+    # An EXIF orientation of the picture itself has been applied.
+    picture.save(out, kind.upper(), quality=quality, **kept)
     return base64.b64encode(out.getvalue()).decode()
 
 
