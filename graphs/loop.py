@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, cast
+from typing import cast
 
 from langgraph.graph import END, START, StateGraph
 
@@ -27,7 +27,7 @@ from gems.graphs.routing import (
 from gems.graphs.skills import any_skill_node, skill_node
 from gems.nodes.base import BEGIN, NodeFunction, as_node
 from gems.nodes.begin import begin
-from gems.nodes.decomposer import decompose
+from gems.nodes.decomposer import decompose, prepare_skills
 from gems.nodes.finish import finish
 from gems.nodes.generator import generate
 from gems.nodes.judge import judge
@@ -50,6 +50,7 @@ _NODES: dict[str, NodeFunction] = {
     BEGIN: begin,
     "planner": plan,
     "decomposer": decompose,
+    "ready": prepare_skills,
     "generator": generate,
     "judge": judge,
     "person": ask_person,
@@ -82,12 +83,10 @@ def build_graph(
         raise KeyError(f"The loop has no node {', '.join(sorted(unknown))}.")
     for name, doing in {**_NODES, **instead}.items():
         graph.add_node(name, as_node(name, doing, context))
-    graph.add_node("ready", _ready)
     _add_skill_nodes(graph, list(skills), context)
     graph.add_edge(START, BEGIN)
     graph.add_edge(BEGIN, "planner")
     graph.add_edge(BEGIN, "decomposer")
-    # Skills see the requirements, so that none gets lost.
     graph.add_edge(["planner", "decomposer"], "ready")
     graph.add_conditional_edges("generator", after_generator)
     graph.add_conditional_edges("judge", after_judge)
@@ -95,11 +94,6 @@ def build_graph(
     graph.add_conditional_edges("reflector", after_reflector)
     graph.add_edge("finish", END)
     return graph
-
-
-async def _ready(state: State) -> dict[str, Any]:  # noqa: ARG001 - LangGraph passes it by name
-    """Join the branches of planner and decomposer."""
-    return {}
 
 
 def _add_skill_nodes(

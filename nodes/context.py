@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
@@ -39,6 +39,19 @@ GENERATOR = "generator"
 # also reads the judge's findings.
 _SIDE = 1255
 _SIDES: dict[Role, int] = {"reflector": 512}
+
+
+_MOST_AHEAD = 1_000
+"""Jobs that a context keeps that nobody waited for; a server uses one context for all runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A job that outlives the node that began it, with what it was given and the events that it emitted."""
+
+    task: asyncio.Task[Any]
+    work: NodeContext
+    events: list[Any]
 
 
 @dataclass(slots=True)
@@ -129,6 +142,33 @@ class NodeContext:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+
+    def begin_ahead(self, name: str, doing: Callable[[NodeContext], Coroutine[Any, Any, T]]) -> None:
+        """Begin a job that a later node of this run waits for by `join_ahead`; its answers go to the ledger."""
+        events: list[Any] = []
+        aside = replace(self, write=events.append, usage={}, warnings=[])
+        task = asyncio.ensure_future(doing(aside))
+        # A run that fails before does not wait for it.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        jobs, key = self.context.ahead, f"{self.run_id}/{name}"
+        if before := jobs.pop(key, None):
+            before.task.cancel()
+        jobs[key] = Ahead(task, aside, events)
+        while len(jobs) > _MOST_AHEAD:
+            jobs.pop(next(iter(jobs))).task.cancel()
+
+    async def join_ahead(self, name: str) -> Any:
+        """Return the result of a job, with its usage, warnings and events; None if no node of this process began it."""
+        job = self.context.ahead.pop(f"{self.run_id}/{name}", None)
+        if job is None:
+            return None
+        try:
+            return await self.within_limits(job.task)
+        finally:
+            self.usage = merge_usage(self.usage, job.work.usage)
+            self.warnings += job.work.warnings
+            for event in job.events:
+                self.write(event)
 
     async def ask(self, question: Question) -> ChatReply:
         """Return the answer to `question`, from the ledger if it was given before, else from the model."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from functools import partial
 
 from gems.errors import LimitReached, ProviderError, UnreachableError
 from gems.events import RequirementsListed
@@ -14,10 +15,12 @@ from gems.models.chat.schemas import MAX_REQUIREMENTS, QUESTION_MARKS, Requireme
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import numbered, question
+from gems.nodes.rewrite import keeps_own_words
 from gems.nodes.vision_check import check_vision
 from gems.state import State
 from gems.types import Requirement
 
+_REQUIREMENTS = "requirements"
 _ATTEMPTS = 2
 _FEWEST_WORDS = 3
 _LATIN = re.compile(r"[A-Za-z]")
@@ -30,9 +33,43 @@ _BEGINS_QUESTION = re.compile(
 
 
 async def decompose(state: State, work: NodeContext) -> Update:
-    """List the requirements of the user's prompt, never of an enhanced one, and find out whether the judge sees."""
+    """List the requirements of the user's prompt, never of an enhanced one, and find out whether the judge sees.
+
+    Only skills and the judge need the requirements, so the first image does not wait for them: they are listed
+    meanwhile, and `await_requirements` returns them.
+    """
     if limits := explain_limits(state["prompt"], work):
         work.warn(limits)
+    if work.profile == "paper" or not work.run_id:
+        # Without an id nobody could find what was begun.
+        return await _list_requirements(state, work)
+    work.begin_ahead(_REQUIREMENTS, partial(_ask_requirements, state["prompt"]))
+    await check_vision(work)
+    return {"requirements": [], "unchecked": [], "listing": True}
+
+
+async def await_requirements(state: State, work: NodeContext) -> Update:
+    """Return the update with the requirements that are being listed; empty if they are known already."""
+    if not state.get("listing"):
+        return {}
+    found = await work.join_ahead(_REQUIREMENTS)
+    if found is None:
+        # Another process began it; what it was answered is in the ledger.
+        return await _list_requirements(state, work)
+    return _listed_update(*found, work)
+
+
+async def prepare_skills(state: State, work: NodeContext) -> Update:
+    """Wait for the requirements if a chosen skill needs them."""
+    skills = [work.context.skills.get(name) for name in state["plan"]["skills"]]
+    needs = any(
+        skill is None or skill.runs_code or not keeps_own_words(skill, state["prompt"], work) for skill in skills
+    )
+    return await await_requirements(state, work) if needs else {}
+
+
+async def _list_requirements(state: State, work: NodeContext) -> Update:
+    """List the requirements, and find out meanwhile whether the judge sees."""
     stating = asyncio.ensure_future(state_requirements(state["prompt"], work))
     checking = asyncio.ensure_future(check_vision(work))
     try:
@@ -41,8 +78,16 @@ async def decompose(state: State, work: NodeContext) -> Update:
         stating.cancel()
         checking.cancel()
         await asyncio.wait((stating, checking))
+    return _listed_update(requirements, unchecked, work)
+
+
+async def _ask_requirements(prompt: str, work: NodeContext) -> tuple[list[Requirement], list[str]]:
+    return await state_requirements(prompt, work)
+
+
+def _listed_update(requirements: list[Requirement], unchecked: list[str], work: NodeContext) -> Update:
     work.emit(RequirementsListed(requirements=requirements))
-    return {"requirements": requirements, "unchecked": unchecked}
+    return {"requirements": requirements, "unchecked": unchecked, "listing": False}
 
 
 def explain_limits(prompt: str, work: NodeContext) -> str:

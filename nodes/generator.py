@@ -11,15 +11,16 @@ from typing import Any, TypeVar, cast
 from gems.errors import BudgetReachedError, GemsError, SkillError, UnalignedEditError
 from gems.models.images import open_image
 from gems.models.masks import fit_change, make_mask
-from gems.nodes.base import Update
-from gems.nodes.context import NodeContext
-from gems.nodes.decomposer import complete_requirements
+from gems.nodes.base import Update, stop_reason_for
+from gems.nodes.context import GENERATOR, NodeContext
+from gems.nodes.decomposer import await_requirements, complete_requirements, whole_requirement
 from gems.options import candidate_seed, is_unicode, parse_size
 from gems.state import Context, State, negative_prompt
 from gems.types import (
     REDRAW,
     Candidate,
     DrawingSettings,
+    Failure,
     GeneratorCapabilities,
     ImageRequest,
     Options,
@@ -146,10 +147,8 @@ async def generate(state: State, work: NodeContext) -> Update:
     change = await _load_change(state, work)
     work.origin = describe_origin(state)
     requests = candidate_requests(state, work.round, change)[: affordable_images(state, work)]
-    # Harnesses that check nothing have no requirements.
-    is_asked = bool(state.get("requirements")) and not state.get("rounds") and work.profile != "paper"
-    # Nothing needs the answer before the judge.
-    completing = asyncio.ensure_future(complete_requirements(state, work) if is_asked else _nothing())
+    # Nothing needs them before the judge.
+    completing = asyncio.ensure_future(_complete_checklist(state, work))
     update: Update = {}
     try:
         if is_given(state):
@@ -169,6 +168,11 @@ async def generate(state: State, work: NodeContext) -> Update:
     drawn = [candidate for candidate in found if isinstance(candidate, dict)]
     timings = {"generator": round(time.perf_counter() - started, 4)}
     update |= {"drawn": drawn, "timings": timings} | image_url_update(drawn[0]["image"], work.context)
+    if isinstance(error := completing.exception(), GemsError):
+        # The image is paid for, but cannot be judged.
+        failure: Failure = {"node": GENERATOR, "error": type(error).__name__, "message": str(error)}
+        whole = {"requirements": [whole_requirement(state["prompt"])]}
+        return update | whole | {"stop_reason": stop_reason_for(error), "failure": failure}
     return completing.result() | update
 
 
@@ -222,8 +226,14 @@ async def _draw_all(
     return await asyncio.gather(*draws, return_exceptions=True)
 
 
-async def _nothing() -> Update:
-    return {}
+async def _complete_checklist(state: State, work: NodeContext) -> Update:
+    """Wait for the requirements, and ask before the first image is judged what they leave out."""
+    listed = await await_requirements(state, work)
+    known = cast("State", {**state, **listed})
+    # Harnesses that check nothing have no requirements.
+    if not known.get("requirements") or state.get("rounds") or work.profile == "paper":
+        return listed
+    return listed | await complete_requirements(known, work)
 
 
 def candidate_requests(state: State, number: int, change: Change = NO_CHANGE) -> list[ImageRequest]:

@@ -13,6 +13,7 @@ from gems.models.chat.schemas import KeptReply, PromptReply
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import ask_for_own_words, numbered, question
 from gems.options import MAX_PROMPT
+from gems.skills.models import Skill
 from gems.types import Requirement
 
 QUESTIONS_PREFIX = "The answer to each of these must be yes:"
@@ -42,6 +43,14 @@ def keeps_words(user_prompt: str, work: NodeContext) -> bool:
     if work.profile == "paper":
         return False
     return work.prompt_tokens is None or 2 * estimate_tokens(user_prompt) <= work.prompt_tokens
+
+
+def keeps_own_words(skill: Skill, user_prompt: str, work: NodeContext) -> bool:
+    """Return whether nobody need be asked what a prompt of a skill lost: it holds the user's own words.
+
+    Guidance of others may contradict them all the same, so a prompt by it is always checked.
+    """
+    return skill.is_built_in and keeps_words(user_prompt, work)
 
 
 def holds_words(prompt: str, user_prompt: str) -> bool:

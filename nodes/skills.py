@@ -20,7 +20,7 @@ from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import normalize_question
 from gems.nodes.generator import check_overrides, merge_overrides
 from gems.nodes.prompts import consultation
-from gems.nodes.rewrite import enhance, keeps_words, put_words_first, restore_lost
+from gems.nodes.rewrite import enhance, keeps_own_words, keeps_words, put_words_first, restore_lost
 from gems.options import MAX_PROMPT, is_unicode
 from gems.skills.authoring import SkillContext, SkillInput, SkillOutput, SkillState, Verifier
 from gems.skills.files import read_body, read_guidance, read_reference
@@ -217,6 +217,8 @@ def skill_context(skill: Skill) -> SkillContext:
         return {"prompt": await enhance(state["prompt"], state["guidance"], work)}
 
     async def check(state: Any, work: NodeContext) -> Update:
+        if keeps_own_words(skill, state["user_prompt"], work):
+            return {"prompt": put_words_first(state["prompt"], state["user_prompt"]), "restored": []}
         kept = await restore_lost(state["prompt"], state["user_prompt"], state["requirements"], work)
         return {"prompt": kept.prompt, "restored": list(kept.restored)}
 

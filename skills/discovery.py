@@ -13,7 +13,7 @@ from typing import Literal
 
 from gems.errors import SkillError
 from gems.skills.files import read_text, within
-from gems.skills.models import FaultySkill, ScannedSkill, Skill, SkillFinding, SkillRegistry, unusable
+from gems.skills.models import BUILT_IN, FaultySkill, ScannedSkill, Skill, SkillFinding, SkillRegistry, unusable
 from gems.skills.parser import read_document
 from gems.trust import Trust, read_trust
 
@@ -74,7 +74,7 @@ class SkillSearchPath:
             setting: Literal["home", "skills_path"] = "home" if name == "home" else "skills_path"
             return doubtful(name, folder) if self.is_doubtful(setting) else Place(name, folder, runs_code=True)
 
-        found = [Place("built-in", BUILTIN, runs_code=True)]
+        found = [Place(BUILT_IN, BUILTIN, runs_code=True)]
         for relative in _SHARED_FOLDERS:
             if (user := _user_home()) is not None:
                 found.append(doubtful("user", user / relative))

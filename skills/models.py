@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import OptionError
 
+BUILT_IN = "built-in"
 Level = Literal["unusable", "nonstandard", "advice"]
 """`unusable` prevents the use; `nonstandard` violates the Agent Skills standard with a clear meaning."""
 
@@ -66,6 +67,11 @@ class Skill:
     conflicts: frozenset[str] = frozenset()
     stamp: tuple[int, ...] = ()
     findings: tuple[SkillFinding, ...] = ()
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it comes with GEMS, so that nobody else wrote its guidance."""
+        return self.place == BUILT_IN
 
     @property
     def runs_code(self) -> bool:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from gems.models.chat.client import ChatClient
     from gems.models.detectors.base import ObjectDetector
     from gems.models.images import EncodedImageCache
+    from gems.nodes.context import Ahead
     from gems.observability.tracing import Tracing
     from gems.skills.models import SkillRegistry
     from gems.skills.ranking import SkillRanking
@@ -118,9 +119,11 @@ class State(Input, total=False):
     plan: Plan
     """Written by planner."""
     requirements: list[Requirement]
-    """Written by decomposer, appended to by generator and skills."""
+    """Written by decomposer, ready or generator, appended to by generator and skills."""
+    listing: bool
+    """Whether the requirements are still being listed. Written by decomposer, ready and generator."""
     unchecked: list[str]
-    """What the prompt asks for and no requirement covers, as questions. Written by decomposer and generator."""
+    """What the prompt asks for and no requirement covers, as questions. Written by decomposer, ready and generator."""
     skill_uses: list[SkillUse]
     """Results of the chosen skills, in order. Written by the skills' nodes."""
     generation_overrides: DrawingSettings
@@ -213,6 +216,7 @@ class Context:
         control: If asked to drain, the run stops at the next step and can be resumed.
         cancelled: Set to end the run as soon as possible.
         links: Prefix of links to images; None if no server shows images.
+        ahead: What a node began and a later one waits for, by run and name.
         started: `time.monotonic()` when this process began to work on the run; the deadline counts from it.
     """
 
@@ -232,8 +236,17 @@ class Context:
     writer: ExperienceWriter | None = None
     links: str | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    ahead: dict[str, Ahead] = field(default_factory=dict)
     control: RunControl = field(default_factory=RunControl)
     started: float = field(default_factory=time.monotonic)
+
+    async def end_ahead(self, *, cancel: bool = False) -> None:
+        """Wait for what no node waits for any more, or cancel it."""
+        tasks = [job.task for job in self.ahead.values()]
+        self.ahead.clear()
+        for task in tasks if cancel else ():
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def link(self, image: str) -> str | None:
         """Return a link to an image; None if no server shows images."""

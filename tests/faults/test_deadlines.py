@@ -8,18 +8,20 @@ from typing import Any
 import pytest
 
 from gems.errors import DeadlineReachedError
+from gems.skills.models import Skill
 from tests.support.chat_script import PROMPT, SINGLE_NO, Script, asks_for, drawings, opened
 from tests.support.stub import Fault, StubServer
 
 SIZE = "64x64"
+SKILL = Skill(name="spatial", description="Where things stand.", body="Say where.")
 HANG = Fault("hang", seconds=120)
 # Long enough for everything before the call that hangs, also on a busy machine.
 DEADLINE_S = 3.0
 
 
 async def test_before_there_is_an_image(stub: StubServer, home: Path) -> None:
-    stub.fault(HANG, when=asks_for("decompose"))
-    async with opened(stub, home, chat={"timeout_s": 100}) as gems:
+    stub.fault(HANG, when=asks_for("route"))
+    async with opened(stub, home, skills=(SKILL,), chat={"timeout_s": 100}) as gems:
         with pytest.raises(DeadlineReachedError, match="reached its deadline") as caught:
             await gems.run(PROMPT, size=SIZE, deadline_s=DEADLINE_S)
         assert (caught.value.fault, bool(caught.value.hint)) == ("nobody", True)
@@ -28,6 +30,18 @@ async def test_before_there_is_an_image(stub: StubServer, home: Path) -> None:
         # The run keeps its deadline, which counts from the moment it is taken up again.
         result = await gems.resume(caught.value.run_id)
     assert result.image_id is not None
+
+
+async def test_while_the_requirements_are_listed(stub: StubServer, home: Path) -> None:
+    stub.fault(HANG, when=asks_for("decompose"))
+    async with opened(stub, home, chat={"timeout_s": 100}) as gems:
+        result = await gems.run(PROMPT, size=SIZE, deadline_s=DEADLINE_S)
+        assert (result.stop_reason, result.score) == ("deadline", 0.0)
+        assert result.image.size == (64, 64)
+        stub.behave()
+        resumed = await gems.resume(result.run_id)
+    assert resumed.stop_reason == "passed"
+    assert len(drawings(stub)) == 1
 
 
 async def test_in_the_first_drawing(stub: StubServer, home: Path) -> None:

@@ -23,7 +23,7 @@ from tests.support.stub import StubServer
 from tests.support.stub.models import flat_picture
 
 QUESTIONS = ("Is there a cat?", "Is it red?", "Is it asleep?", "Is it large?")
-SPATIAL = Skill(name="spatial", description="Where things stand.", body="Say where.")
+SPATIAL = Skill(name="spatial", description="Where things stand.", body="Say where.", place="built-in")
 
 
 def task_of(messages: list[dict[str, Any]]) -> str:
@@ -151,6 +151,15 @@ async def test_mending_asks_no_more_a_round_than_drawing_anew(bench: Bench) -> N
     assert bench.counts() == {"route": 1, "decompose": 1, "complete": 1, "checklist": 3 + 1 + 2 + 1, "mend": 2}
     paths = [request.path for request in bench.stub.calls("images")]
     assert paths == ["/v1/images/generations", "/v1/images/edits", "/v1/images/edits"]
+
+
+@pytest.mark.parametrize("bench", [Brain(passing=3, skill="spatial")], indirect=True)
+async def test_balanced_asks_nobody_whether_a_skill_kept_the_users_words(bench: Bench) -> None:
+    result = await bench.gems.run("a cat", size="256x256", seed=1, plateau=0, repair="never")
+    assert (result.stop_reason, len(result.rounds)) == ("passed", 3)
+    before = {"route": 1, "enhance": 1, "decompose": 1, "complete": 1}
+    assert bench.counts() == before | {"checklist": 3 + 1 + 2, "reflect": 2}
+    assert result.rounds[0]["prompt"] == "a cat\na better cat"
 
 
 @pytest.mark.parametrize("bench", [Brain(passing=99)], indirect=True)

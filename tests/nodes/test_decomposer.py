@@ -15,6 +15,7 @@ from gems.errors import (
 )
 from gems.models.chat.schemas import MAX_REQUIREMENTS, RequirementReply
 from gems.nodes.decomposer import (
+    await_requirements,
     clean_requirements,
     complete_requirements,
     decompose,
@@ -23,6 +24,13 @@ from gems.nodes.decomposer import (
     to_question,
 )
 from tests.support.scripted_models import Desk, requirements
+
+
+async def listed(state: Any, work: Any) -> Any:
+    """The update of the node, and of what waits for it."""
+    update = await decompose(state, work)
+    assert update == {"requirements": [], "unchecked": [], "listing": True}
+    return await await_requirements(state | update, work)
 
 
 def stated(*given: tuple[str, list[int]]) -> list[RequirementReply]:
@@ -72,7 +80,7 @@ async def test_a_parent_beyond_the_limit_is_dropped() -> None:
 
 async def test_decomposer_reads_the_users_prompt_and_tells(desk: Desk) -> None:
     state: Any = {"prompt": "a cat", "current_prompt": "an enhanced cat"}
-    update = await decompose(state, desk.work())
+    update = await listed(state, desk.work())
     assert desk.chat.asked[0].tag("user_prompt") == "a cat"
     assert [item["question"] for item in update["requirements"]] == ["Is there a cat?", "Is it red?"]
     assert desk.told("requirements")[0]["requirements"] == update["requirements"]
@@ -129,7 +137,7 @@ async def test_what_makes_every_further_call_useless_ends_the_run(desk: Desk, er
 async def test_what_is_beyond_the_limit_is_named(desk: Desk) -> None:
     desk.chat.script["decompose"] = requirements(*(f"Is there object {n}?" for n in range(1, 63)))
     work = desk.work()
-    update = await decompose({"prompt": "many objects"}, work)
+    update = await listed({"prompt": "many objects"}, work)
     assert update["unchecked"] == ["Is there object 61?", "Is there object 62?"]
     assert len(update["requirements"]) == MAX_REQUIREMENTS
     assert "Is there object 61? Is there object 62?" in work.warnings[0]

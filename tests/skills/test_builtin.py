@@ -94,14 +94,10 @@ async def test_the_planner_sees_descriptions_and_no_guidance(tmp_path: Path) -> 
 async def test_what_a_skill_drops_is_put_back(name: str, tmp_path: Path) -> None:
     chat = ScriptedChat()
     chat.script["enhance"] = {"prompt": "a dreamlike landscape"}
-    chat.script["keep"] = [
-        {"lost": [{"number": 1, "how": "dropped"}], "prompt": "a dreamlike landscape with a red cat"},
-        {"lost": [], "prompt": ""},
-    ]
     async with service(tmp_path, chat, (), name) as (gems, generator):
-        result = await gems.run("a red cat", seed=7, skills=name)
-    assert generator.requests[0].prompt == "a dreamlike landscape with a red cat"
-    assert result.skill_uses[0]["restored"] == ["Is there a cat?"]
+        await gems.run("a red cat", seed=7, skills=name)
+    assert generator.requests[0].prompt == "a red cat\na dreamlike landscape"
+    assert "keep" not in chat.tasks()
 
 
 async def test_counting_states_each_group_in_the_built_in_world(tmp_path: Path) -> None:
@@ -151,7 +147,7 @@ async def test_what_must_be_visible_is_stated_asked_for_and_checked(tmp_path: Pa
         "Is there a kangaroo?",
     ]
     assert [item.skill for item in result.requirements] == ["", "knowledge-grounding"]
-    assert "Is there a kangaroo?" not in chat.about("keep")[0].tag("questions")
+    assert chat.about("keep") == []
     assert len(chat.about("checklist")[0].lines("questions")) == 2
 
 

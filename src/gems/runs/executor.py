@@ -136,9 +136,14 @@ class RunExecutor:
         watching = asyncio.create_task(self._watch_for_cancel(run_id, context))
         try:
             yield
+        except GraphDrained:
+            # The run is resumed later: what it has asked for is not asked for again.
+            await context.end_ahead()
+            raise
         finally:
             self.working.pop(run_id, None)
             watching.cancel()
+            await context.end_ahead(cancel=True)
             (watched,) = await asyncio.gather(watching, return_exceptions=True)
             if isinstance(watched, Exception):
                 logger.warning("Requests to cancel %s could not be checked: %s", run_id, watched)

@@ -109,4 +109,5 @@ def _add_drawings(
     question = f"Does this image show: {row['prompt']}?"
     whole = {"id": "r1", "question": question, "kind": "other", "parents": []}
     defaults = {"current_prompt": row["prompt"], "requirements": [whole], "options": row["options"]}
-    return defaults | dict(state) | {"drawn": drawn}
+    known_state = {name: value for name, value in state.items() if name != "requirements" or value}
+    return defaults | known_state | {"drawn": drawn}
