@@ -157,6 +157,11 @@ class NodeContext:
         while len(jobs) > _MOST_AHEAD:
             jobs.pop(next(iter(jobs))).task.cancel()
 
+    def has_failed_ahead(self, name: str) -> bool:
+        """Return whether a job has ended with an error, which `join_ahead` raises."""
+        job = self.context.ahead.get(f"{self.run_id}/{name}")
+        return job is not None and job.task.done() and not job.task.cancelled() and job.task.exception() is not None
+
     async def join_ahead(self, name: str) -> Any:
         """Return the result of a job, with its usage, warnings and events; None if no node of this process began it."""
         job = self.context.ahead.pop(f"{self.run_id}/{name}", None)

@@ -60,12 +60,13 @@ async def await_requirements(state: State, work: NodeContext) -> Update:
 
 
 async def prepare_skills(state: State, work: NodeContext) -> Update:
-    """Wait for the requirements if a chosen skill needs them."""
+    """Wait for the requirements if a chosen skill needs them, or if it is known already that there will be none."""
     skills = [work.context.skills.get(name) for name in state["plan"]["skills"]]
     needs = any(
         skill is None or skill.runs_code or not keeps_own_words(skill, state["prompt"], work) for skill in skills
     )
-    return await await_requirements(state, work) if needs else {}
+    # Nothing is drawn that cannot be judged.
+    return await await_requirements(state, work) if needs or work.has_failed_ahead(_REQUIREMENTS) else {}
 
 
 async def _list_requirements(state: State, work: NodeContext) -> Update:

@@ -65,8 +65,11 @@ async def test_events_come_in_order_and_complete(house: House) -> None:
         events = await told(gems.stream("a red cat", seed=7, candidates=2))
     kinds = [event.type for event in events]
     assert kinds[0] == "started"
-    assert sorted(kinds[1:3]) == ["planned", "requirements"]
-    assert kinds[3:] == ["image"] * 2 + ["verdicts", "experience"] + ["image"] * 2 + ["verdicts", "stopped", "finished"]
+    # The requirements are listed while the first images are drawn.
+    assert kinds.index("requirements") < kinds.index("verdicts")
+    kinds.remove("requirements")
+    assert kinds[1] == "planned"
+    assert kinds[2:] == ["image"] * 2 + ["verdicts", "experience"] + ["image"] * 2 + ["verdicts", "stopped", "finished"]
     assert {event.run_id for event in events} == {events[0].run_id}
     assert isinstance(events[0], Started)
     assert not events[0].resumed

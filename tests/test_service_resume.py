@@ -151,20 +151,27 @@ async def test_failed_question_is_asked_again_and_no_other(
     assert len(asked) - len(set(asked)) == times
 
 
-@pytest.mark.parametrize("node", ["reflect", "checklist", "decompose"])
+@pytest.mark.parametrize("node", ["reflect", "checklist", "generator"])
 async def test_runs_of_an_older_home_resume_and_fork(
     house: House, tmp_path: Path, backend: str | None, node: str
 ) -> None:
-    right = house.chat.script[node]
-    house.chat.script[node] = UnreachableError("down")
+    async def gone() -> None:
+        raise UnreachableError("down")
+
+    right = house.chat.script.get(node)
+    if node == "generator":
+        house.on_drawing(1, gone)
+    else:
+        house.chat.script[node] = UnreachableError("down")
     async with house.gems() as gems:
-        if node == "decompose":
+        if node == "generator":
             with pytest.raises(UnreachableError) as caught:
                 await gems.run("a red cat", seed=7)
             run = caught.value.run_id
         else:
             run = (await gems.run("a red cat", seed=7)).run_id
-    house.chat.script[node] = right
+            house.chat.script[node] = right
+    house.on_drawing(1, None)
     downgrade(house.home, backend)
     assert kept_names(house.home, backend) <= set(OLD_NAMES.values())
     async with house.gems() as gems:
@@ -183,12 +190,14 @@ async def test_runs_of_an_older_home_resume_and_fork(
 
 
 async def test_run_that_failed_before_its_first_image_goes_on(house: House, tmp_path: Path) -> None:
-    right = house.chat.script["decompose"]
-    house.chat.script["decompose"] = UnreachableError("nobody answers")
+    async def gone() -> None:
+        raise UnreachableError("nobody answers")
+
+    house.on_drawing(1, gone)
     async with house.gems() as gems:
         with pytest.raises(UnreachableError) as caught:
             await gems.run("a red cat", seed=7)
-        house.chat.script["decompose"] = right
+        house.on_drawing(1, None)
         resumed = await gems.resume(caught.value.run_id)
     assert unchanging(resumed) == await undisturbed(tmp_path)
 

@@ -138,7 +138,13 @@ async def test_second_prompt_of_a_thread_is_listed_anew(desk: Desk) -> None:
 
 async def test_image_is_kept_whose_requirements_cannot_be_listed(tmp_path: Path) -> None:
     chat, generator = ScriptedChat(), FlatGenerator()
-    chat.script["decompose"] = UnreachableError("gone")
+    order = Order(chat, generator)
+
+    async def gone(asked: Asked) -> Any:
+        await order.list_late(asked)
+        raise UnreachableError("gone")
+
+    chat.script["decompose"] = gone
     async with Gems(settings_at(tmp_path), chat=chat, generator=generator, skills=()) as gems:
         result = await gems.run("a red cat", seed=7)
         assert (result.stop_reason, result.failure and result.failure["error"]) == ("failed", "UnreachableError")
@@ -147,6 +153,25 @@ async def test_image_is_kept_whose_requirements_cannot_be_listed(tmp_path: Path)
         resumed = await gems.resume(result.run_id)
     assert (resumed.stop_reason, len(resumed.requirements)) == ("passed", 2)
     assert len(generator.requests) == 1
+
+
+async def test_nothing_is_drawn_where_it_is_known_that_nothing_can_be_listed(desk: Desk) -> None:
+    listed = asyncio.Event()
+
+    def gone(asked: Asked) -> Any:
+        listed.set()
+        raise UnreachableError("gone")
+
+    async def enhance(asked: Asked) -> Any:
+        await asyncio.wait_for(listed.wait(), PATIENCE_S)
+        while not any(job.task.done() for job in desk.context.ahead.values()):  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0)
+        return {"skills": []}
+
+    desk.chat.script |= {"decompose": gone, "route": enhance}
+    with pytest.raises(UnreachableError):
+        await carried_out(desk, skills="auto")
+    assert desk.generator.requests == []
 
 
 async def test_run_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
