@@ -283,6 +283,10 @@ class Ledger:
                 (run, owner, _now(), max(0, tokens), max(0.0, usd)),
             )
 
+    async def has_owners(self) -> bool:
+        """Return whether any run belongs to a key, or did in the last two days."""
+        return bool(await self._all("SELECT run FROM owners UNION ALL SELECT owner FROM spent LIMIT 1", ()))
+
     async def owns_image(self, owner: str, image: str) -> bool:
         """Return whether an image id (64 hexadecimal digits) belongs to a run of an owner."""
         # Matched with its JSON key: prompts are in there too, but their quotation marks are escaped.

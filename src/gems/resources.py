@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ from gems.skills.ranking import SkillRanking
 from gems.state import Context
 from gems.types import Role
 
+logger = logging.getLogger(__name__)
+
 
 class Stores(NamedTuple):
     """The stores of runs."""
@@ -53,6 +56,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
     """
     async with AsyncExitStack() as stack:
         if settings.checkpoint is None:
+            await asyncio.to_thread(_warn_of_lost_files, settings)
             ledger = await stack.enter_async_context(open_ledger(settings.ledger_path))
             checkpointer = await stack.enter_async_context(open_checkpointer(settings.checkpoints_path))
             yield Stores(ledger, checkpointer, FileLocks(settings.locks_path), str(settings.home))
@@ -69,6 +73,24 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
         await ledger.catch_up()
         locks = await stack.enter_async_context(postgres.open_locks(server))
         yield Stores(ledger, shared_checkpointer, locks, server.label)
+
+
+def _warn_of_lost_files(settings: Settings) -> None:
+    """Tell if a file of the home is gone while those that were written with it are there. Blocking."""
+    ledger, checkpoints = (_has_content(path) for path in (settings.ledger_path, settings.checkpoints_path))
+    lost = []
+    if checkpoints and not ledger:
+        lost.append(f"{settings.ledger_path} is gone or empty: earlier runs are not listed, but their images are kept.")
+    if ledger and not checkpoints:
+        lost.append(f"{settings.checkpoints_path} is gone or empty: earlier runs cannot be resumed.")
+    if settings.experience_path.is_dir() and not settings.experience and not _has_content(settings.outbox_path):
+        lost.append(f"{settings.outbox_path} is gone or empty: `gems memory rebuild` restores what was not stored yet.")
+    for message in lost:
+        logger.warning("%s", message)
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 class Experiences(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from gems.apps.server.home_lock import hold_home
 from gems.apps.server.metrics import Metrics
 from gems.service import Gems
 from gems.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 ANSWERS_S = 15
 """Seconds for open responses after all runs have stopped."""
@@ -51,6 +54,12 @@ async def open_service(settings: Settings, gems: Gems | None = None) -> AsyncIte
 @asynccontextmanager
 async def _opened_service(settings: Settings, keys: KeyFile, gems: Gems | None) -> AsyncIterator[Service]:
     async with gems or Gems(settings) as opened:
+        if not keys.exists() and await opened.resources.ledger.has_owners():
+            logger.warning(
+                "%s is gone, though runs of this home belong to keys. Every program of this machine may use the "
+                "server, and see these runs. Restore the file, or make keys with `gems keys add NAME`.",
+                keys.path,
+            )
         manager = RunManager(opened)
         service = Service(settings=settings, gems=opened, manager=manager, access=Access(keys, manager, settings.serve))
         service.metrics.listen(manager, service.access.queue)
