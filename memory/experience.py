@@ -51,8 +51,8 @@ def memory_namespace(generator: str, owner: str) -> str:
     return f"{generator} of {owner}" if owner else generator
 
 
-def namespace(kind: Literal["experiences", "lessons"], generator: str) -> tuple[str, str]:
-    """Return the namespace of experiences or lessons about a generator."""
+def namespace(kind: Literal["experiences", "lessons", "measurements"], generator: str) -> tuple[str, str]:
+    """Return the namespace of experiences, lessons or measurements about a generator."""
     # LangGraph does not allow dots in labels of a namespace.
     return kind, generator.replace(".", "_") or "unknown"
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gems.memory.experience import MAX_WORDS, StepOutcome, experience_key, indexed_text, no_record, now
-from gems.types import RequirementKind, TrackRecord
+from gems.memory.measurements import BoxOutcome, Look
+from gems.types import Recheck, RequirementKind, TrackRecord
 
 MAX_LINE = 65_536
 """Maximum size of a line in bytes."""
@@ -26,7 +27,20 @@ def _encodable(text: str) -> str:
     return text
 
 
+def _to_utc(at: str) -> str:
+    if not at:
+        return at
+    try:
+        moment = datetime.fromisoformat(at)
+        # Times without a time zone are UTC, as everything that is written here.
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError):
+        raise ValueError("it is not an ISO 8601 date") from None
+
+
 _Text = Annotated[str, AfterValidator(_encodable)]
+_Time = Annotated[str, AfterValidator(_to_utc)]
 _Name = Annotated[_Text, Field(min_length=1, max_length=200, pattern=r"\S")]
 
 
@@ -38,7 +52,7 @@ class _Entry(_Strict):
     generator: _Name
     text: _Text = Field(pattern=r"\S")
     skills: list[_Text] = []
-    at: str = ""
+    at: _Time = ""
     record: TrackRecord = Field(default_factory=no_record)
     text_indexed: _Text = ""
     """The text that searches match."""
@@ -49,19 +63,6 @@ class _Entry(_Strict):
         if len(text.split()) > MAX_WORDS:
             raise ValueError(f"it has {len(text.split())} words; the maximum is {MAX_WORDS}")
         return text
-
-    @field_validator("at")
-    @classmethod
-    def _to_utc(cls, at: str) -> str:
-        if not at:
-            return at
-        try:
-            moment = datetime.fromisoformat(at)
-            # Times without a time zone are UTC, as everything that is written here.
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            return moment.astimezone(UTC).isoformat(timespec="milliseconds")
-        except (ValueError, OverflowError):
-            raise ValueError("it is not an ISO 8601 date") from None
 
     @field_validator("record")
     @classmethod
@@ -113,7 +114,28 @@ class LessonEntry(_Entry):
     """Written by the chat model, or the text of the experience nearest to the centroid."""
 
 
-def format_line(kind: Literal["experience", "lesson"], key: str, value: Mapping[str, Any]) -> str:
+class MeasurementEntry(_Strict):
+    """What one round of a run measured of instruments, boxes and probabilities."""
+
+    type: Literal["measurement"]
+    generator: _Name
+    run: _Name
+    round: int = Field(ge=1, le=_MAX_INT)
+    prompt: _Text
+    """The user's."""
+    judge: _Text
+    """The judge's model."""
+    looks: list[Look] = []
+    boxes: list[BoxOutcome] = []
+    rechecks: list[Recheck] = []
+    at: _Time = ""
+    text_indexed: _Text = ""
+
+
+LineKind = Literal["experience", "lesson", "measurement"]
+
+
+def format_line(kind: LineKind, key: str, value: Mapping[str, Any]) -> str:
     """Return an item of the store as a line, without the line end."""
     entry = {"type": kind, **({"key": key} if kind == "lesson" else {}), **value}
     # An import completes it; shorter lines are more likely to be within its limit.
@@ -122,7 +144,7 @@ def format_line(kind: Literal["experience", "lesson"], key: str, value: Mapping[
     return json.dumps(entry, ensure_ascii=False, sort_keys=True)
 
 
-def read_line(line: str | bytes) -> tuple[Literal["experience", "lesson"], str, dict[str, Any]]:
+def read_line(line: str | bytes) -> tuple[LineKind, str, dict[str, Any]]:
     """Return the kind, the key and the value of the item on a line; ValueError says what is wrong with it."""
     raw = line.encode(errors="surrogatepass") if isinstance(line, str) else line
     if len(raw) > MAX_LINE:
@@ -133,9 +155,10 @@ def read_line(line: str | bytes) -> tuple[Literal["experience", "lesson"], str, 
         raise ValueError("it is not UTF-8") from None
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"it is not JSON: {error}") from None
-    form = LessonEntry if isinstance(given, dict) and given.get("type") == "lesson" else ExperienceEntry
+    kind = given.get("type") if isinstance(given, dict) else None
+    forms: dict[str, type[_Strict]] = {"lesson": LessonEntry, "measurement": MeasurementEntry}
     try:
-        entry = form.model_validate(given)
+        entry = forms.get(str(kind), ExperienceEntry).model_validate(given)
     except ValidationError as error:
         raise ValueError(_format_errors(error)) from None
     value = entry.model_dump(exclude={"type", "key"})
@@ -144,6 +167,9 @@ def read_line(line: str | bytes) -> tuple[Literal["experience", "lesson"], str, 
         value["sources"] = [list(source) for source in entry.sources]
         value["text_indexed"] = value["text_indexed"] or entry.text
         return "lesson", entry.key, value
+    if isinstance(entry, MeasurementEntry):
+        value["text_indexed"] = value["text_indexed"] or entry.prompt
+        return "measurement", experience_key(entry.run, entry.round), value
     value["text_indexed"] = value["text_indexed"] or _default_index(value["prompt"], value["failed"])
     return "experience", experience_key(entry.run, entry.round), value
 

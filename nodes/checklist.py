@@ -41,9 +41,13 @@ class Judgement:
         return {answer["requirement"]: answer for answer in self.answers}
 
     def updated(self, newer: Mapping[str, Answer], *thoughts: str) -> Judgement:
-        """Replace answers by newer ones, and append to the reasoning."""
-        answers = [newer.get(answer["requirement"], answer) for answer in self.answers]
+        """Replace answers by newer ones, which keep what an instrument found, and append to the reasoning."""
+        answers = [_keep_finding(newer.get(answer["requirement"], answer), answer) for answer in self.answers]
         return Judgement(answers, "\n".join(filter(None, (self.thought, *thoughts))))
+
+
+def _keep_finding(answer: Answer, earlier: Answer) -> Answer:
+    return answer if "finding" not in earlier else {"finding": earlier["finding"], **answer}
 
 
 async def judge_image(

@@ -12,6 +12,7 @@ from langgraph.types import Overwrite
 
 from gems.errors import GemsError, LimitReached, ProviderError
 from gems.events import Judged
+from gems.memory.measurements import expected_score
 from gems.nodes.base import Update, stop_reason_for
 from gems.nodes.boxes import check_boxes
 from gems.nodes.checklist import (
@@ -26,7 +27,7 @@ from gems.nodes.checklist import (
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import explain_limits
 from gems.nodes.generator import describe_origin, drop_failed, is_given
-from gems.nodes.lessons import recall_outcomes
+from gems.nodes.lessons import recall_outcomes, recall_rechecks
 from gems.nodes.policy import (
     choose_step,
     find_stop_reason,
@@ -42,10 +43,12 @@ from gems.types import (
     Answer,
     Candidate,
     Failure,
+    Recheck,
     Requirement,
     Round,
     Step,
     StopReason,
+    Verdict,
     answers_of,
     best_verdict,
     build_verdict,
@@ -120,9 +123,11 @@ async def recheck(
         and {again["answer"], first[requirement["id"]]["answer"]} == {"yes", "no"}
     ]
     third = Judgement([])
+    final = {name: _note_recheck(answer, answer, first[name]["probability"]) for name, answer in final.items()}
     if torn:
         third = await ask_individually(pictures, torn, work, _THIRD_ATTEMPTS)
-        final |= {a["requirement"]: a for a in third.answers if a["answer"] != "unknown"}
+        found = third.by_requirement().items()
+        final |= {name: _note_recheck(a, a, final[name]["probability"]) for name, a in found if a["answer"] != "unknown"}
     confirmed: dict[str, Answer] = {
         name: _keep_details(answer, first[name]) | {"source": "confirmation"} for name, answer in final.items()
     }
@@ -140,24 +145,38 @@ def once_failed(judgement: Judgement, first: Judgement, rounds: Sequence[Round])
 
 async def look_again(
     image: str, names: Collection[str], requirements: Sequence[Requirement], work: NodeContext
-) -> dict[str, Answer]:
-    """Ask twice more about some requirements that an image seems to meet; return those that are not met both times.
+) -> list[Answer]:
+    """Ask twice more about some requirements that an image seems to meet; return all answers.
 
     What has failed before is the likeliest to be missing still, and a judge that repeats its mistakes says yes again:
     what was yes twice is therefore no proof, and one no among four answers is believed.
     """
     asked = [requirement for requirement in requirements if requirement["id"] in names]
     if not asked:
-        return {}
+        return []
     pictures = await pictures_to_judge(image, work)
     ask = ask_individually if len(asked) == 1 else ask_checklist
     looking = (ask(pictures, asked, work, attempts) for attempts in _LAST_ATTEMPTS)
-    denied: dict[str, Answer] = {}
+    answers: list[Answer] = []
     for found in await asyncio.gather(*looking, return_exceptions=True):
         if isinstance(found, BaseException):
             raise found
-        denied |= _noes(found)
-    return denied
+        answers += found.answers
+    return answers
+
+
+def take_looks(judgement: Judgement, looks: Sequence[Answer]) -> Judgement:
+    """Return the judgement with each no of later looks, and with what they say of the first ones' probabilities."""
+    first, found = judgement.by_requirement(), dict[str, Answer]()
+    for look in looks:
+        name = look["requirement"]
+        answer = found.get(name, first[name])
+        noted = _note_recheck(answer, look, first[name]["probability"])
+        if look["answer"] == "no":
+            noted = look | {"source": "confirmation"} | ({"rechecks": noted["rechecks"]} if "rechecks" in noted else {})
+        if noted is not answer:
+            found[name] = noted
+    return judgement.updated(found)
 
 
 async def _confirm_and_look(
@@ -174,16 +193,16 @@ async def _confirm_and_look(
     """
     confirming = confirm(image, judgement, requirements, work)
     looking = look_again(image, names, requirements, work)
-    confirmed, denied = await asyncio.gather(confirming, looking, return_exceptions=True)
+    confirmed, looks = await asyncio.gather(confirming, looking, return_exceptions=True)
     if isinstance(confirmed, BaseException):
         raise confirmed
     if not all_met(confirmed.answers):
         return confirmed
     judgement = confirmed
     try:
-        if isinstance(denied, BaseException):
-            raise denied
-        judgement = confirmed.updated(denied)
+        if isinstance(looks, BaseException):
+            raise looks
+        judgement = take_looks(confirmed, looks)
         if is_mended and all_met(judgement.answers):
             judgement = await look_for_damage(image, judgement, requirements, work)
     except ProviderError as error:
@@ -209,6 +228,14 @@ async def look_for_damage(
 
 def _noes(judgement: Judgement) -> dict[str, Answer]:
     return {a["requirement"]: a | {"source": "confirmation"} for a in judgement.answers if a["answer"] == "no"}
+
+
+def _note_recheck(answer: Answer, look: Answer, probability: float | None) -> Answer:
+    """Return an answer with what a later look says of an earlier one's probability."""
+    if probability is None or look["answer"] == "unknown":
+        return answer
+    seen: Recheck = {"probability": probability, "met": look["answer"] == "yes"}
+    return answer | {"rechecks": [*answer.get("rechecks", ()), seen]}
 
 
 def _keep_details(answer: Answer, first: Answer) -> Answer:
@@ -243,7 +270,7 @@ async def judge(state: State, work: NodeContext) -> Update:
     judgements, error = await _confirm_candidates(candidates, judgements, requirements, earlier, bool(parent), work)
     judgements = await _check_places(state, candidates, judgements, work)
     seconds = (state.get("timings") or {}) | {"judge": round(time.perf_counter() - started, 4)}
-    turn = _build_round(state, work, candidates, judgements, seconds)
+    turn = await _build_round(state, work, candidates, judgements, seconds)
     rounds = [*(state.get("rounds") or []), turn]
     thought = judgements[turn["best"]].thought
     return {"rounds": [turn], "drawn": []} | await _decision_update(state, work, rounds, thought, error)
@@ -277,7 +304,7 @@ async def _confirm_last_round(state: State, work: NodeContext) -> Update:
     judgements = await _check_places(state, candidates, judgements, work)
     judging = before["seconds"].get("judge", 0.0) + time.perf_counter() - started
     seconds = before["seconds"] | {"judge": round(judging, 4)}
-    turn = _build_round(state, work, before["candidates"], judgements, seconds)
+    turn = await _build_round(state, work, before["candidates"], judgements, seconds)
     turn = cast("Round", {**turn, "prompt": before["prompt"], **origin_of(before)})
     rounds = [*earlier, turn]
     thought = judgements[turn["best"]].thought
@@ -377,13 +404,30 @@ async def _confirm_candidates(
     return found, None
 
 
-def _build_round(
+async def _weigh_probabilities(verdicts: Sequence[Verdict], state: State, work: NodeContext) -> None:
+    """Say of verdicts with probabilities how likely they are to hold; the paper's loop knows nothing of it."""
+    has_any = any(answer["probability"] is not None for verdict in verdicts for answer in verdict["answers"])
+    if not has_any or work.profile == "paper":
+        return
+    try:
+        tallies = await recall_rechecks(state, work)
+    except LimitReached:
+        # The run ends before the next node.
+        tallies = []
+    for verdict in verdicts:
+        likely = expected_score(verdict["answers"], tallies)
+        if likely is not None:
+            verdict["likely"] = round(likely, 4)
+
+
+async def _build_round(
     state: State, work: NodeContext, candidates: list[Candidate], judgements: list[Judgement], seconds: dict[str, float]
 ) -> Round:
     verdicts = [
         build_verdict(candidate["image"], judgement.answers)
         for candidate, judgement in zip(candidates, judgements, strict=True)
     ]
+    await _weigh_probabilities(verdicts, state, work)
     best = best_verdict(verdicts)
     turn: Any = {
         "number": work.round,

@@ -21,6 +21,7 @@ from gems.memory.experience import (
     requirements_with_answer,
 )
 from gems.memory.ledger import KeptAnswer
+from gems.memory.measurements import MEASUREMENTS, YesTally, count_rechecks, measurement_ops
 from gems.memory.retrieval import LessonQuery, recall
 from gems.nodes.context import NodeContext
 from gems.state import State
@@ -90,6 +91,23 @@ async def recall_outcomes(state: State, work: NodeContext) -> StepCounts:
     return count_outcomes(outcome for value in others for outcome in value.get("steps_after") or ())
 
 
+async def recall_rechecks(state: State, work: NodeContext) -> list[YesTally]:
+    """Return how often later looks confirmed this judge's yes in other runs; nothing if memory is off."""
+    if work.store is None or not state["options"].get("memory", True):
+        return []
+    place, judge = namespace(MEASUREMENTS, _namespace(state, work)), work.context.chats["judge"].name
+    try:
+        found = await work.within_limits(work.store.asearch(place, filter={"judge": judge}, limit=MAX_OUTCOMES))
+    except (LimitReached, InternalError):
+        raise
+    except GemsError as error:
+        if not has_store_warning((*(state.get("warnings") or ()), *work.warnings)):
+            work.warn(f"{UNREACHABLE} {error}")
+        return []
+    run = run_name(state, work)
+    return count_rechecks(each for item in found if item.value["run"] != run for each in item.value["rechecks"])
+
+
 def recalls_update(number: int, found: list[Recalled]) -> dict[str, list[Recall]]:
     """Return the update that records the lessons used in round `number`."""
     return {"recalls": [{"round": number, "lessons": found}]} if found else {}
@@ -102,6 +120,8 @@ async def record_outcome(state: State, work: NodeContext) -> None:
     newest, run = state["rounds"][-1]["number"], run_name(state, work)
     values = cast("dict[str, Any]", state)
     put = experience_ops(values, run, _namespace(state, work))
+    judge = work.context.chats["judge"].name
+    put += measurement_ops(values, run, _namespace(state, work), judge)
     operations = [op for op in put if op["value"]["round"] >= newest - 1]
     for given in state.get("recalls") or []:
         if given["round"] == newest:

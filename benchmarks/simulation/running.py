@@ -17,7 +17,7 @@ from benchmarks.simulation.models import REQUIREMENT, Mind
 from benchmarks.simulation.world import Editor, Errors, Painting
 from gems.events import Event
 from gems.graphs.routing import after_judge
-from gems.memory.experience import PendingOp
+from gems.memory.experience import EXPERIENCES, PendingOp
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.parsing import read_json
 from gems.models.images import encode_png
@@ -137,7 +137,7 @@ class Desk(NodeContext):
 
     async def hand_on(self, operation: PendingOp) -> None:
         """Keep an experience for later runs."""
-        if self.store is not None and operation["kind"] == "put":
+        if self.store is not None and operation["kind"] == "put" and operation["namespace"][0] == EXPERIENCES:
             cast("Memory", self.store).kept[operation["key"]] = operation["value"]
 
     async def draw(self, index: int, request: ImageRequest, parent: tuple[bytes, bytes] | None = None) -> Candidate:
@@ -180,7 +180,7 @@ class _Names:
 def _context(capabilities: GeneratorCapabilities) -> Context:
     # Nothing of it is used but the generator's capabilities, images by name, and that there are no skills.
     return Context(
-        chats={},
+        chats=cast("Any", {"judge": SimpleNamespace(name="simulated")}),
         generator=cast("Any", _Simulated(capabilities)),
         images=cast("Any", _Names()),
         encodings=cast("Any", None),

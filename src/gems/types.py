@@ -67,6 +67,15 @@ class Finding(TypedDict):
     """The judge's, who did not know the other; where the two are yes and no, another look decided."""
 
 
+class Recheck(TypedDict):
+    """A yes with a probability, and what a later look said."""
+
+    probability: float
+    """The first look's, in [0, 1]."""
+    met: bool
+    """Whether the later look said yes."""
+
+
 class Answer(TypedDict):
     """A judge's answer to one requirement of one image."""
 
@@ -85,6 +94,8 @@ class Answer(TypedDict):
     """The instrument that found or checked the box; missing if the judge alone says so."""
     finding: NotRequired[Finding]
     """What an instrument found; missing if none looked."""
+    rechecks: NotRequired[list[Recheck]]
+    """Later looks at what had a probability; missing if there were none."""
 
 
 class Candidate(TypedDict):
@@ -113,6 +124,9 @@ class Verdict(TypedDict):
     """One per requirement, in plan order."""
     score: float
     """Share of requirements met, in [0, 1]; unknown counts as unmet."""
+    likely: NotRequired[float]
+    """The score with each yes counted by its chance to hold, as later looks found it before; missing if no answer has
+    a probability."""
 
 
 class Step(TypedDict):
@@ -623,15 +637,15 @@ def best_verdict(verdicts: Sequence[Verdict]) -> int:
     """Return the position of the best image; raise `ValueError` if there is none.
 
     The highest score wins. Among equal scores the image with more confirmed answers wins, since a score
-    confirmed twice is more reliable; then the earlier one.
+    confirmed twice is more reliable; then the one that is likelier to have it, and then the earlier one.
     """
     if not verdicts:
         raise ValueError("No images to choose from.")
 
-    def worth(index: int) -> tuple[float, int, int]:
+    def worth(index: int) -> tuple[float, int, float, int]:
         found = verdicts[index]
         confirmed = sum(a["answer"] == "yes" and a["source"] == "confirmation" for a in found["answers"])
-        return found["score"], confirmed, -index
+        return found["score"], confirmed, found.get("likely", found["score"]), -index
 
     return max(range(len(verdicts)), key=worth)
 

@@ -12,13 +12,17 @@ from PIL import Image
 
 from gems.errors import ProviderError, RefusedError, RejectedRequestError, RunCancelledError, ServerError
 from gems.models.chat.schemas import OUT_OF_REACH
+from gems.nodes import judge as judge_module
+from gems.nodes.checklist import Judgement
 from gems.nodes.generator import count_images
-from gems.nodes.judge import judge
+from gems.nodes.judge import judge, look_again, recheck, take_looks
 from gems.nodes.policy import find_stop_reason
 from gems.types import (
     NO_USAGE,
+    Answer,
     AnswerValue,
     ImageRequest,
+    Requirement,
     best_round,
     best_verdict,
     build_answer,
@@ -618,3 +622,54 @@ def test_plateau_is_so_many_rounds_without_a_better_score() -> None:
     assert ended([0.5, 0.5, 0.4, 0.5], plateau=3, max_rounds=50) == "plateau"
     assert ended([0.5, 0.4, 0.4, 0.6], plateau=3, max_rounds=50) is None
     assert ended([0.5] * 20, plateau=None, max_rounds=50) is None
+
+
+def likely(said: str, probability: float | None, name: str = "r1") -> Answer:
+    item: Requirement = {"id": name, "question": "?", "kind": "object", "parents": []}
+    return build_answer(item, said, "seen", probability=probability)  # type: ignore[arg-type]
+
+
+async def test_later_looks_are_kept_beside_a_probability(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = {(4, 5): likely("no", 0.3), (6, 7): likely("yes", 0.9), (8, 9): likely("no", 0.2)}
+
+    async def ask(_pictures: Any, _asked: Any, _work: Any, attempts: Any) -> Judgement:
+        return Judgement([looks[attempts]] if attempts in looks else [likely("yes", 0.8)])
+
+    monkeypatch.setattr(judge_module, "ask_individually", ask)
+    work = desk.work()
+    image = await desk.context.images.put(flat_picture(ImageRequest(prompt="a", seed=1, width=64, height=64)))
+    asked: list[Requirement] = [{"id": "r1", "question": "?", "kind": "object", "parents": []}]
+    torn = await recheck(image, Judgement([likely("no", None)]), ["r1"], asked, work)
+    assert torn.answers[0]["answer"] == "no"
+    assert torn.answers[0]["rechecks"] == [{"probability": 0.8, "met": False}]
+    first = Judgement([likely("yes", 0.95)])
+    looked = take_looks(first, await look_again(image, ["r1"], asked, work)).answers[0]
+    assert (looked["answer"], looked["source"]) == ("no", "confirmation")
+    assert looked["rechecks"] == [{"probability": 0.95, "met": True}, {"probability": 0.95, "met": False}]
+    looks[8, 9] = likely("yes", 0.9)
+    kept = take_looks(first, await look_again(image, ["r1"], asked, work)).answers[0]
+    assert (kept["answer"], kept["source"]) == ("yes", "judge")
+    assert [each["met"] for each in kept["rechecks"]] == [True, True]
+    silent = Judgement([likely("yes", None)])
+    assert take_looks(silent, await look_again(image, ["r1"], asked, work)) == silent
+
+
+@pytest.mark.parametrize(("profile", "best"), [("balanced", 1), ("paper", 0)])
+async def test_of_equal_candidates_the_likelier_one_is_best(
+    profile: str, best: int, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chances = iter((0.6, 0.9))
+
+    async def judged(_image: Any, asked: Any, _work: Any, _known: Any) -> Judgement:
+        p = next(chances)
+        return Judgement([likely("yes", p), likely("no", None, "r2"), likely("no", None, "r3")])
+
+    monkeypatch.setattr(judge_module, "judge_image", judged)
+    pictures = [flat_picture(ImageRequest(prompt=name, seed=1, width=64, height=64)) for name in "ab"]
+    drawn = [{"index": n, "image": await desk.context.images.put(data), "seed": n} for n, data in enumerate(pictures)]
+    listed = [{"id": f"r{n}", "question": "?", "kind": "object", "parents": []} for n in (1, 2, 3)]
+    options = OPTIONS | {"profile": profile, "candidates": 2}
+    state: Any = {"prompt": "a", "current_prompt": "a", "options": options, "requirements": listed, "drawn": drawn}
+    turn = (await judge(state, desk.work(profile=profile)))["rounds"][0]
+    assert turn["best"] == best
+    assert [verdict.get("likely") for verdict in turn["verdicts"]] == ([0.2, 0.3] if best else [None, None])

@@ -15,9 +15,12 @@ from langgraph.store.base import PutOp
 from gems.errors import OptionError, RejectedRequestError, StorageError
 from gems.memory.experience import EXPERIENCES, LESSONS, namespace
 from gems.memory.store import ChromaStore
+from gems.models.blocks import BlocksDetector
 from gems.runs.memory_admin import MemoryAdmin
 from gems.service import Gems
 from gems.settings import Settings
+from gems.skills.discovery import BUILTIN, read_skill
+from gems.skills.models import Skill
 from tests.support.scripted_models import FlatGenerator, ScriptedChat, failing, script, settings_at
 
 HELD = {"shown": 2, "helped": 2, "hurt": 0}
@@ -307,3 +310,40 @@ async def test_a_damaged_trajectory_costs_no_other(gems: Gems, tmp_path: Path, c
 async def test_another_embedder_embeds_anew(gems: Gems) -> None:
     await filled(gems.memory, *CATS)
     assert await gems.memory.reindex() == 0
+
+
+async def test_what_runs_measured_is_counted_carried_forgotten_and_made_anew(tmp_path: Path) -> None:
+    skill = read_skill(BUILTIN / "counting-and-binding", "built-in", trusted=True)
+    assert isinstance(skill, Skill)
+    prompt = "three red circles, two green stars and four blue squares"
+    settings = [settings_at(tmp_path / name, experience="", embedder="lexical") for name in ("one", "two")]
+    async with Gems(settings[0], skills=[skill], detector=BlocksDetector(1.0)) as service:
+        result = await service.run(prompt, seed=7, skills=skill.name, max_rounds=3, repair="always")
+        await service.memory.flush()
+        stats = await service.memory.stats()
+        tally = stats.instruments["blocks"]["count"]
+        findings = [
+            answer["finding"]
+            for turn in result.rounds
+            for answer in turn["verdicts"][0]["answers"]
+            if answer["source"] != "parent" and "finding" in answer
+        ]
+        assert sum(tally.values()) == len(findings)
+        assert tally["judge"] == sum(each["answer"] != each["judge"] for each in findings) > 0
+        assert sum(each["edits"] for kinds in stats.boxes.values() for each in kinds.values()) == sum(
+            bool(turn.get("boxes")) for turn in result.rounds
+        )
+        assert stats.probabilities == []
+        lines = [line async for line in service.memory.export()]
+        assert (await service.memory.forget(run="nobody", dry_run=True)).measurements == 0
+        gone = await service.memory.forget(matching="GREEN STARS")
+        assert gone.measurements > 0
+        assert (await service.memory.stats()).instruments == {}
+        await service.rebuild_memory()
+        assert (await service.memory.stats()).instruments == stats.instruments
+    async with Gems(settings[1]) as other:
+        assert (await other.memory.import_lines(lines)).faults == []
+        carried = await other.memory.stats()
+        assert (carried.instruments, carried.boxes) == (stats.instruments, stats.boxes)
+        assert (await other.memory.import_lines(lines)).unchanged == len(lines)
+        assert {memory.kind for memory in await other.memory.listed()} <= {"experience", "lesson"}

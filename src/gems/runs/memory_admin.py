@@ -28,7 +28,17 @@ from gems.memory.experience import (
     namespace,
     sum_records,
 )
-from gems.memory.export import format_line, numbered_lines, read_line
+from gems.memory.export import LineKind, format_line, numbered_lines, read_line
+from gems.memory.measurements import (
+    MEASUREMENTS,
+    BoxTally,
+    Tally,
+    YesTally,
+    count_boxes,
+    count_looks,
+    count_rechecks,
+    measurement_ops,
+)
 from gems.memory.retrieval import text_with_outcome
 from gems.memory.store import ChromaStore
 from gems.models.chat.schemas import ExperienceReply
@@ -40,6 +50,7 @@ from gems.types import Action, TrackRecord
 
 Kind = Literal["experience", "lesson"]
 _SPACES: dict[Kind, Literal["experiences", "lessons"]] = {"lesson": LESSONS, "experience": EXPERIENCES}
+_PLACES: dict[LineKind, Literal["experiences", "lessons", "measurements"]] = {**_SPACES, "measurement": MEASUREMENTS}
 _BATCH = 200
 _MAX_GENERATORS = 10_000
 _FLUSH_TIMEOUT_S = 60.0
@@ -64,7 +75,8 @@ class Forgotten(_Report):
 
     experiences: int
     lessons: int = Field(description="Lessons built from any of them.")
-    pending: int = Field(description="Experiences that were not written yet.")
+    pending: int = Field(description="Experiences and measurements that were not written yet.")
+    measurements: int = Field(0, description="Rounds whose measurements of instruments and boxes are deleted.")
     done: bool = Field(description="False for a dry run.")
 
 
@@ -107,6 +119,13 @@ class Stats(_Report):
     pending: int = Field(description="Pending operations.")
     record: TrackRecord = Field(description="Sum over all lessons and experiences.")
     steps: list[StepRecord] = Field(description="What drawing anew and mending were worth, by which runs choose.")
+    instruments: dict[str, dict[str, Tally]] = Field(
+        description="By instrument and kind of requirement, how often it and the judge agreed, and who was right."
+    )
+    boxes: dict[str, dict[str, BoxTally]] = Field(
+        description="By who placed them and kind of requirement, how many edits within boxes fixed what they were for."
+    )
+    probabilities: list[YesTally] = Field(description="How often later looks confirmed the judge's yes.")
 
 
 class Rebuilt(_Report):
@@ -182,7 +201,7 @@ class MemoryAdmin:
         await self.flush()
 
         def matches(value: dict[str, Any]) -> bool:
-            text = f"{value['prompt']}\n{value['text']}".casefold()
+            text = f"{value['prompt']}\n{value.get('text', '')}".casefold()
             return (
                 (run is None or value["run"] == run)
                 and (older_than is None or datetime.fromisoformat(value["at"]) < older_than)
@@ -190,10 +209,11 @@ class MemoryAdmin:
             )
 
         gone = [item for item in await self._items("experience") if matches(item.value)]
+        measured = [item for item in await self._items("measurement") if matches(item.value)]
         pending = [
             op
             for op in await self._experiences.outbox.pending(2**31)
-            if op["kind"] == "put" and op["namespace"][0] == EXPERIENCES and matches(op["value"])
+            if op["kind"] == "put" and op["namespace"][0] in (EXPERIENCES, MEASUREMENTS) and matches(op["value"])
         ]
         sources = {(item.value["run"], item.value["round"]) for item in gone}
         lessons = [
@@ -203,12 +223,18 @@ class MemoryAdmin:
         ]
         if not dry_run:
             await self._experiences.outbox.forget([(op["namespace"], op["key"]) for op in pending])
-            await self._write([PutOp(item.namespace, item.key, None) for item in [*gone, *lessons]])
-        return Forgotten(experiences=len(gone), lessons=len(lessons), pending=len(pending), done=not dry_run)
+            await self._write([PutOp(item.namespace, item.key, None) for item in [*gone, *lessons, *measured]])
+        return Forgotten(
+            experiences=len(gone),
+            lessons=len(lessons),
+            pending=len(pending),
+            measurements=len(measured),
+            done=not dry_run,
+        )
 
     async def export(self) -> AsyncIterator[str]:
-        """Yield all lessons and experiences as lines, without line ends."""
-        for kind in _SPACES:
+        """Yield all lessons, experiences and measurements as lines, without line ends."""
+        for kind in _PLACES:
             for item in await self._items(kind):
                 yield format_line(kind, item.key, item.value)
 
@@ -222,7 +248,7 @@ class MemoryAdmin:
             except ValueError as error:
                 faults.append((number, str(error)))
             else:
-                taken[namespace(_SPACES[kind], value["generator"]), key] = value
+                taken[namespace(_PLACES[kind], value["generator"]), key] = value
         known: dict[Any, Item] = {}
         places = list(taken)
         for start in range(0, len(places), _BATCH):
@@ -235,7 +261,7 @@ class MemoryAdmin:
             if item is not None and _without_own(item.value) == _without_own(value):
                 continue
             updated += item is not None
-            kept = {"record": item.value["record"]} if item is not None else {}
+            kept = {"record": item.value["record"]} if item is not None and "record" in item.value else {}
             puts.append(PutOp(*place, value | kept))
         await self._write(puts)
         return ImportReport(added=len(puts) - updated, updated=updated, unchanged=len(taken) - len(puts), faults=faults)
@@ -245,6 +271,7 @@ class MemoryAdmin:
         store = self._experiences.store
         items = {kind: await self._items(kind) for kind in _SPACES}
         counts = {kind: Counter(item.value["generator"] for item in found) for kind, found in items.items()}
+        measured = [item.value for item in await self._items("measurement")]
         return Stats(
             where=store.where,
             embedder=", ".join(sorted(await store.embedder_identities())) or (await store.embedder()).identity,
@@ -253,6 +280,9 @@ class MemoryAdmin:
             pending=await self._experiences.outbox.count(),
             record=sum_records([item.value["record"] for found in items.values() for item in found]),
             steps=_count_steps(item.value for item in items["experience"]),
+            instruments=count_looks(look for value in measured for look in value["looks"]),
+            boxes=count_boxes(outcome for value in measured for outcome in value["boxes"]),
+            probabilities=count_rechecks(each for value in measured for each in value["rechecks"]),
         )
 
     async def consolidate(
@@ -333,6 +363,7 @@ class MemoryAdmin:
                 generator = memory_namespace(row["models"]["generator"], row["owner"])
                 puts = experience_ops(values, row["run_id"], generator)
                 count += len(puts)
+                puts += measurement_ops(values, row["run_id"], generator, row["models"].get("judge", ""))
                 judged = {round_["number"] for round_ in values.get("rounds") or ()}
                 for recall in values.get("recalls") or ():
                     if recall["round"] in judged:
@@ -358,12 +389,12 @@ class MemoryAdmin:
         for operation in operations:
             await self._experiences.writer.submit(operation)
 
-    async def _namespaces(self, kind: Kind, generator: str | None = None) -> list[tuple[str, ...]]:
+    async def _namespaces(self, kind: LineKind, generator: str | None = None) -> list[tuple[str, ...]]:
         if generator is not None:
-            return [namespace(_SPACES[kind], generator)]
-        return await self._experiences.store.alist_namespaces(prefix=(_SPACES[kind],), limit=_MAX_GENERATORS)
+            return [namespace(_PLACES[kind], generator)]
+        return await self._experiences.store.alist_namespaces(prefix=(_PLACES[kind],), limit=_MAX_GENERATORS)
 
-    async def _items(self, kind: Kind, generator: str | None = None) -> list[Item]:
+    async def _items(self, kind: LineKind, generator: str | None = None) -> list[Item]:
         spaces = await self._namespaces(kind, generator)
         return [item for space in spaces for item in await self._experiences.store.items(space)]
 

@@ -60,8 +60,24 @@ def test_what_is_remembered_is_shown(run: str) -> None:
     )
 
 
+def test_what_instruments_and_boxes_were_worth_is_shown() -> None:
+    counted = ("three red circles, two green stars and four blue squares", "--skills", "counting-and-binding")
+    assert here("run", *counted, "--seed", "7", "--detector", "blocks:1", "--rounds", "2").exit_code in (0, 3)
+    stats = Stats.model_validate(told("stats"))
+    tally = stats.instruments["blocks"]["count"]
+    told_of = f"blocks, count: agreed with the judge {tally['agreed']} times"
+    shown = here("memory", "stats").stdout
+    torn = tally["instrument"] + tally["judge"]
+    assert f"{told_of}, was right {tally['instrument']} of {torn} times when not" in shown
+    for placed_by, kinds in stats.boxes.items():
+        for kind, boxes in kinds.items():
+            assert f"boxes of {placed_by}, {kind}: {boxes['fixed']} of {boxes['edits']} edit" in shown
+    assert told("forget", "--matching", "GREEN", "--yes")["measurements"] == 2
+    assert told("stats")["instruments"] == {}
+
+
 def test_no_memory() -> None:
-    assert here("run", HOPELESS, "--rounds", "2", "--no-memory").exit_code == 3
+    assert here("run", HOPELESS, "--rounds", "2", "--seed", "7", "--no-memory").exit_code == 3
     assert told("list") == {"memories": []}
     assert not (Path(os.environ["GEMS_HOME"]) / "experience").exists()
 

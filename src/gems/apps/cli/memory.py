@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -92,11 +93,28 @@ def _print_stats(found: Stats) -> None:
         typer.echo(f"{name}: {sum(counts.values())}{f' ({each})' if each else ''}")
     record = found.record
     typer.echo(f"shown {record['shown']} times, helped {record['helped']}, did not help {record['hurt']}")
+    for line in _measurement_lines(found):
+        typer.echo(clean_text(line))
     typer.echo(f"waiting to be written: {found.pending}")
     for step in found.steps:
         after = f"with {step.kind} unmet" if step.action in ("draw", "redraw") else f"for {step.kind}"
         tried = f"better {step.improved} of {step.improved + step.not_improved}"
         typer.echo(clean_text(f"{step.generator}  {step.action} {after}  {tried}"))
+
+
+def _measurement_lines(found: Stats) -> Iterator[str]:
+    """Yield how good instruments, boxes and probabilities were, where that is known."""
+    for instrument, kinds in found.instruments.items():
+        for kind, tally in kinds.items():
+            torn = tally["instrument"] + tally["judge"]
+            told = f"{instrument}, {kind}: agreed with the judge {tally['agreed']} times"
+            yield told + (f", was right {tally['instrument']} of {torn} times when not" if torn else "")
+    for placed_by, of_kind in found.boxes.items():
+        for kind, boxes in of_kind.items():
+            yield f"boxes of {placed_by}, {kind}: {boxes['fixed']} of {pluralize(boxes['edits'], 'edit')} fixed it"
+    for looks in found.probabilities:
+        share = f"{looks['confirmed']} of {looks['looks']} confirmed by a later look"
+        yield f"yes with a probability of {looks['least']:.0%} to {looks['most']:.0%}: {share}"
 
 
 def _show_memories(runner: Runner, found: list[Memory]) -> None:
@@ -151,7 +169,7 @@ def forget(
     runner.delete(
         lambda gems, found: gems.memory.forget(run=run, older_than=before, matching=matching, dry_run=found is None),
         _describe_forgotten,
-        is_empty=lambda found: not found.experiences + found.lessons + found.pending,
+        is_empty=lambda found: not found.experiences + found.lessons + found.measurements + found.pending,
         yes=yes,
         dry_run=dry_run,
     )
@@ -159,6 +177,8 @@ def forget(
 
 def _describe_forgotten(found: Forgotten) -> str:
     counts = f"{pluralize(found.experiences, 'experience')}, {pluralize(found.lessons, 'lesson')}"
+    if found.measurements:
+        counts += f", {pluralize(found.measurements, 'measurement')}"
     return f"{counts} to delete{f'; {found.pending} waiting to be written' if found.pending else ''}"
 
 
