@@ -127,7 +127,9 @@ async def recheck(
     if torn:
         third = await ask_individually(pictures, torn, work, _THIRD_ATTEMPTS)
         found = third.by_requirement().items()
-        final |= {name: _note_recheck(a, a, final[name]["probability"]) for name, a in found if a["answer"] != "unknown"}
+        final |= {
+            name: _note_recheck(a, a, final[name]["probability"]) for name, a in found if a["answer"] != "unknown"
+        }
     confirmed: dict[str, Answer] = {
         name: _keep_details(answer, first[name]) | {"source": "confirmation"} for name, answer in final.items()
     }
