@@ -1,6 +1,6 @@
 """Draw docs/web.png: the web page in a real browser, with a run of the built-in world.
 
-    python scripts/make_screenshot.py [--out docs/web.png] [--width 1280] [--height 1500] [--scheme light]
+    python scripts/make_screenshot.py [--out docs/web.png] [--width 1280] [--height 1300] [--scheme light]
 
 Needs the extra `web`, Playwright for Python and a Chromium.
 """
@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROMPT = 'three red circles above a blue striped square, and the word "GO"'
 SEED = 6
 """Takes three rounds."""
+_PATIENCE_MS = 180_000
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -36,6 +37,7 @@ def main() -> int:
     with served() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": asked.width, "height": asked.height}, color_scheme=asked.scheme)
+        page.set_default_timeout(_PATIENCE_MS)
         page.goto(address)
         page.get_by_label("Prompt", exact=True).fill(PROMPT)
         options = page.get_by_role("button", name="Options")
@@ -43,7 +45,7 @@ def main() -> int:
         page.get_by_label("Seed").first.fill(str(SEED))
         options.click()
         page.get_by_role("button", name="Generate").click()
-        page.get_by_label("Feedback").wait_for(timeout=60_000)
+        page.get_by_label("Feedback").wait_for()
         page.evaluate("document.activeElement.blur()")
         page.wait_for_function("[...document.images].every(image => image.complete || image.loading == 'lazy')")
         page.screenshot(path=asked.out, full_page=asked.full)
@@ -74,7 +76,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "web.png")
     parser.add_argument("--width", type=int, default=1280)
-    parser.add_argument("--height", type=int, default=1500)
+    parser.add_argument("--height", type=int, default=1300)
     parser.add_argument("--scheme", choices=["light", "dark"], default="light")
     parser.add_argument("--full", action="store_true", help="the whole page, however long")
     return parser.parse_args()

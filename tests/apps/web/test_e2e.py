@@ -157,6 +157,21 @@ def test_a_reload_and_another_tab_go_on_with_the_run(browser: Browser, home: str
     assert len({request.seed for request in house.generator.requests}) == len(house.generator.requests)
 
 
+def test_a_run_of_five_rounds_fits_on_two_screens(browser: Browser, home: str) -> None:
+    with httpx.Client(base_url=home, timeout=PATIENCE_S) as client:
+        run_id = begun(client, "a red cat", max_rounds=5, plateau=0)
+        assert len(result(client, run_id)["rounds"]) == 5
+    with Watched(browser, home, f"/web/?run={run_id}", DESKTOP) as page:
+        finished(page)
+        expect(page.get_by_label("Rounds", exact=True).get_by_role("link")).to_have_count(5)
+        expect(page.get_by_role("list", name="Past runs")).to_be_visible()
+        photograph(page, "web-five")
+        assert page.evaluate("document.documentElement.scrollHeight") <= 2 * 900
+        picture = page.locator(".g-picture >> visible=true").bounding_box()
+        assert picture is not None
+        assert picture["width"] >= DESKTOP / 3
+
+
 def test_a_run_is_cancelled(browser: Browser, home: str, house: House) -> None:
     gate = gated(house, 2)
     with Watched(browser, home, "/web/", DESKTOP) as page:
