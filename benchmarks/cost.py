@@ -200,12 +200,21 @@ def held_at_a_time(found: dict[str, dict[str, dict[str, float]]]) -> list[dict[s
     return checks
 
 
+def table_at_a_time(found: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    """The rows of docs/results.md, in Markdown: first the baseline's figure, then that of `balanced`."""
+    rows = ["| runs at a time | seconds per run | share | chat calls | ms of processor time per round |"]
+    rows += [f"|{' --- |' * 5}"]
+    for runs, ways in found.items():
+        base, ours = ways[BASELINE], ways[BALANCED]
+        cells = [f"{base['seconds']:.1f}, {ours['seconds']:.1f}", f"{ours['seconds'] / base['seconds']:.2f}"]
+        cells += [f"{base[name]:.0f}, {ours[name]:.0f}" for name in ("calls", "cpu_ms_per_round")]
+        rows.append(f"| {runs} | {' | '.join(cells)} |")
+    return rows
+
+
 def show_at_a_time(found: dict[str, dict[str, dict[str, float]]], checks: list[dict[str, Any]]) -> None:
     """Print the table."""
-    print(f"\n{'runs at a time':28}{'seconds':>10}{'calls':>8}{'CPU ms per round':>19}")
-    for runs, ways in found.items():
-        for way, row in ways.items():
-            print(f"{runs:4}{way:24}{row['seconds']:10.2f}{row['calls']:8.1f}{row['cpu_ms_per_round']:19.0f}")
+    print("\n".join(["", *table_at_a_time(found)]))
     for check in checks:
         word, unit = "met" if check["is_met"] else "MISSED", " of the baseline" if check["is_share"] else ""
         print(

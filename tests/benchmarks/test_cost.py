@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cost import BASELINE, WAYS, held
+from benchmarks.cost import BALANCED, BASELINE, WAYS, at_a_time, held, held_at_a_time, table_at_a_time
 from benchmarks.endpoint import REQUIREMENTS, counted, serving
 
 LATENCIES = {"chat_s": 0.0, "image_s": 0.0, "draw_s": 0.0, "side": 64}
@@ -42,3 +42,20 @@ def test_a_bound_that_is_missed_is_told() -> None:
     checks = held({way: {5: row} for way in WAYS})
     assert {check["is_met"] for check in checks if check["most"] < 1} == {False}
     assert {check["is_met"] for check in checks if check["most"] > 1} == {True}
+
+
+async def test_runs_at_a_time_draw_until_their_own_image_is_right() -> None:
+    with serving(**LATENCIES) as address:
+        found = await at_a_time(address, runs=3, repeats=1)
+    # Route, enhance and decompose; seven questions to each of three images, and two calls between them.
+    assert found[BASELINE]["calls"] == 3 + 3 * REQUIREMENTS + 2 * 2
+    assert found[BALANCED]["calls"] <= 12
+    assert all(figures["seconds"] > 0 and figures["cpu_ms_per_round"] > 0 for figures in found.values())
+
+
+def test_a_bound_of_runs_at_a_time_that_is_missed_is_told() -> None:
+    row = {"seconds": 1.0, "calls": 10.0, "cpu_ms_per_round": 50.0}
+    found = {"16": {BASELINE: row, BALANCED: row | {"seconds": 0.5}}}
+    met = {check["figure"]: check["is_met"] for check in held_at_a_time(found)}
+    assert met == {"seconds": True, "calls": False, "cpu_ms_per_round": True}
+    assert table_at_a_time(found)[-1] == "| 16 | 1.0, 0.5 | 0.50 | 10, 10 | 50, 50 |"
