@@ -302,7 +302,6 @@ WITHOUT: dict[str, dict[str, str]] = {
     "POST /repair": _OF_IMAGE,
     "repair_image": _TOOL | _OF_IMAGE,
     "web page": {
-        "ask": "its buttons do the same at any time",
         "max_images": "whoever watches the page can cancel the run",
         "budget_usd": "whoever watches the page sees the cost and can cancel the run",
         "deadline_s": "whoever watches the page can cancel the run",

@@ -264,7 +264,7 @@ class RunOptions(TypedDict, total=False):
             "Ask a person after each round what follows: go on, change an image, take one, or take it back.",
             default=False,
             label="Ask me",
-            without=("batch", *_FEW[:3]),
+            without=("batch", *_FEWEST),
         ),
     ]
     memory: Annotated[
