@@ -6,10 +6,11 @@ import base64
 import json
 
 import httpx
+import openai as sdk
 import pytest
 
 from gems.apps.server.auth import KeyFile
-from tests.apps.server.openai.conftest import Serve
+from tests.apps.server.openai.conftest import Client, Serve
 from tests.apps.server.openai.test_errors import CHAT, DRAW, EDIT, png, told
 from tests.support.scripted_service import House
 
@@ -110,6 +111,13 @@ def test_a_web_page_may_read_the_ids_of_runs(serve: Serve) -> None:
     base = serve(cors_origins=[page])
     answer = httpx.post(base + DRAW, headers={"origin": page}, json={"prompt": "a red cat"})
     assert answer.headers["access-control-allow-origin"] == page
-    assert answer.headers["access-control-expose-headers"] == "x-gems-run-id"
+    exposed = set(answer.headers["access-control-expose-headers"].split(", "))
+    assert exposed >= {"x-gems-run-id", "x-gems-stop-reason", "x-gems-queue-position", "retry-after"}
     asked = {"origin": page, "access-control-request-method": "POST"}
     assert httpx.options(base + DRAW, headers=asked).status_code == 200
+
+
+def test_variations_are_refused_with_what_to_use_instead(base: str, key: str, client: Client) -> None:
+    with pytest.raises(sdk.NotFoundError, match="Use /v1/images/edits") as caught:
+        client(base, key).images.create_variation(image=png())
+    assert caught.value.code == "unsupported_endpoint"

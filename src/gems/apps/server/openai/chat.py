@@ -237,6 +237,9 @@ async def missing(rest: str, request: Request) -> Response:
     """Reject all other paths in OpenAI's error format."""
     requested = f"{request.method} /v1/{rest[:80]}"
     method = _METHODS.get(f"/v1/{rest}", "GET" if rest.split("/", maxsplit=1)[0] == "models" else None)
+    if rest == "images/variations":
+        message = "Variations are not supported. Use /v1/images/edits with a prompt that says what may differ."
+        return failure(AnswerError(message, code="unsupported_endpoint", status=404))
     if method is None:
         return failure(AnswerError(f"Unknown URL: {requested}.", code="unknown_url", status=404))
     error = AnswerError(f"{requested} is not allowed. Use {method}.", code="method_not_supported", status=405)
