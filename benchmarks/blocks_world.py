@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,8 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from benchmarks._results import write
 from gems.models.blocks import BlocksPrompt, load_prompts, render, truth
+from gems.models.blocks.detection import detect_scene
 from gems.options import DEFAULT_ROUNDS
 from gems.results import RunResult
 from gems.service import Gems
@@ -27,10 +31,14 @@ from gems.types import Profile, Round
 ROUNDS = DEFAULT_ROUNDS["balanced"]
 
 
-def truths(result: RunResult, turn: Round) -> list[bool]:
-    """Which requirements the scene of a round's image really meets."""
+async def truths(gems: Gems, result: RunResult, turn: Round) -> list[bool]:
+    """Which requirements the scene of a round's image really meets; of a mended one, what its pixels show."""
     candidate = turn["candidates"][turn["best"]]
-    scene = render(turn["prompt"], candidate["seed"], candidate["width"], candidate["height"]).scene
+    if turn.get("parent"):
+        with Image.open(io.BytesIO(await gems.resources.images.load(candidate["image"]))) as picture:
+            scene = detect_scene(picture.convert("RGB"))
+    else:
+        scene = render(turn["prompt"], candidate["seed"], candidate["width"], candidate["height"]).scene
     return [truth(scene, requirement.question) == "yes" for requirement in result.requirements]
 
 
@@ -48,9 +56,8 @@ class Tally:
     agreed: int = 0
     levels: dict[str, list[int]] = field(default_factory=dict)
 
-    def add(self, case: BlocksPrompt, result: RunResult) -> None:
-        """Count one run."""
-        facts = [truths(result, turn) for turn in result.rounds]
+    def add(self, case: BlocksPrompt, result: RunResult, facts: Sequence[list[bool]]) -> None:
+        """Count one run with the truths of its rounds."""
         first, final = all(facts[0]), all(facts[result.best_round - 1])
         self.prompts += 1
         self.first += first
@@ -94,7 +101,7 @@ async def measure(cases: Sequence[BlocksPrompt], profile: Profile, seed_offset: 
                 result = await gems.run(
                     case.prompt, seed=case.seed + seed_offset, max_rounds=ROUNDS, profile=profile, memory=False
                 )
-                tally.add(case, result)
+                tally.add(case, result, [await truths(gems, result, turn) for turn in result.rounds])
     return {**tally.report(), "seconds": round(time.perf_counter() - started, 1)}
 
 

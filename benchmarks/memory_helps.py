@@ -88,8 +88,8 @@ async def drawn(gems: Gems, cases: Sequence[BlocksPrompt], offset: int) -> dict[
     for case in cases:
         result = await gems.run(case.prompt, seed=case.seed + offset, max_rounds=ROUNDS)
         images += len(result.rounds)
-        met += all(truths(result, result.rounds[result.best_round - 1]))
-        first += all(truths(result, result.rounds[0]))
+        met += all(await truths(gems, result, result.rounds[result.best_round - 1]))
+        first += all(await truths(gems, result, result.rounds[0]))
     return {
         "images_per_success": images / max(1, met),
         "fully_met": met / len(cases),

@@ -30,10 +30,10 @@ async def drawn(gems: Gems, cases: Sequence[BlocksPrompt], offset: int, skills: 
     images = met = first = used = wrong = 0
     for case in cases:
         result = await gems.run(case.prompt, seed=case.seed + offset, max_rounds=ROUNDS, skills=skills)
-        right = all(truths(result, result.rounds[result.best_round - 1]))
+        right = all(await truths(gems, result, result.rounds[result.best_round - 1]))
         images += len(result.rounds)
         met += right
-        first += all(truths(result, result.rounds[0]))
+        first += all(await truths(gems, result, result.rounds[0]))
         used += bool(result.skill_uses)
         wrong += result.passed and not right
     return {

@@ -37,7 +37,7 @@ _EARLIER_STEPS = 2
 """Steps of this run as which those of all earlier ones count where hope is judged: each prompt is its own case."""
 _MOST_EXPECTED = 7.0
 _MOST_EXPECTED_MENDING = 5.0
-"""Images that a run may still be expected to need; fewer where images can be mended, which needs fewer when it works.
+"""Images that a run may still be expected to need, by drawing anew and by mending, which needs fewer when it works.
 
 Chosen by `benchmarks.quality` so that no more images are drawn than five rounds need (docs/policy.md)."""
 
@@ -154,9 +154,11 @@ def is_hopeless(
     is_bound = "mask" in options
     steps = _mending_steps(rounds, generator, is_bound=is_bound)
     mended = sum(expect(step["action"], kinds[step["requirements"][0]], earlier) for step in steps)
-    ways = [mended] if steps else []
-    only_mends = ways and (is_bound or options["repair"] == "always")
-    return min(ways if only_mends else [drawn, *ways]) > _MOST_EXPECTED_MENDING
+    cannot_mend = mended > _MOST_EXPECTED_MENDING
+    if steps and (is_bound or options["repair"] == "always"):
+        return cannot_mend
+    # A generator that edits badly leaves as much hope in drawing anew as one that only draws.
+    return drawn > _MOST_EXPECTED and (not steps or cannot_mend)
 
 
 def choose_step(

@@ -87,7 +87,7 @@ class GemsRun(_GemsNode):
             "required": {
                 "prompt": _PROMPT,
                 "seed": ("INT", seed),
-                "max_rounds": ("INT", {"default": 5, "min": 1, "max": 20, "tooltip": "Most rounds."}),
+                "max_rounds": ("INT", {"default": 8, "min": 1, "max": 20, "tooltip": "Most rounds."}),
                 "candidates": ("INT", {"default": 1, "min": 1, "max": 8, "tooltip": "Images in each round."}),
             },
             "optional": {
