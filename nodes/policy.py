@@ -36,7 +36,7 @@ _FEWEST_ROUNDS = 2
 _EARLIER_STEPS = 2
 """Steps of this run as which those of all earlier ones count where hope is judged: each prompt is its own case."""
 _MOST_EXPECTED = 7.0
-_MOST_EXPECTED_MENDING = 5.0
+_MOST_EXPECTED_MENDING = 4.0
 """Images that a run may still be expected to need, by drawing anew and by mending, which needs fewer when it works.
 
 Chosen by `benchmarks.quality` so that no more images are drawn than five rounds need (docs/policy.md)."""

@@ -10,6 +10,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from benchmarks.quality import rules_page
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
@@ -30,6 +32,20 @@ def test_the_table_of_harnesses_is_what_was_measured() -> None:
         met, images, calls = (compared[name, "all", each] for each in ("met", "images", "calls"))
         shares = [f"{100 * float(met[each]):.1f}" for each in ("mean", "low", "high")]
         assert told == [*shares, f"{float(images['mean']):.2f}", f"{float(calls['mean']):.1f}"], name
+
+
+def test_the_tables_of_rules_are_what_was_measured() -> None:
+    """In docs/policy.md, of each world that is named there."""
+    page, rows = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8"), measured("quality")["rules"]
+    tables = {(row["world"], row["errs"]): rules_page(rows, row["world"], row["errs"]) for row in rows}
+    told = {names for names, table in tables.items() if table in page}
+    assert told >= {
+        *(("usual", errs) for errs in ("never", "5 %", "5 %, half repeated")),
+        ("wordings hardly help", "never"),
+        *(("wordings help strongly", errs) for errs in ("never", "5 %")),
+        ("easier", "never"),
+    }
+    assert page.count("| rules | fully met |") == len(told)
 
 
 def test_the_table_of_costs_is_what_was_measured() -> None:
