@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from langgraph.store.memory import InMemoryStore
+from numpy.typing import NDArray
 
 from benchmarks.lessons_fit import GENERATOR, MOST_OTHERS, RUNS, experience, fill, measure, shown
 from gems.memory.experience import EXPERIENCES, namespace
@@ -98,7 +100,7 @@ async def test_store_without_an_index_has_no_floor() -> None:
 def test_floor_moves_with_the_embedders_scale(crowd: float) -> None:
     rng = np.random.default_rng(1)
 
-    def unit(rows: np.ndarray) -> np.ndarray:
+    def unit(rows: NDArray[Any]) -> NDArray[np.float32]:
         rows = rows + crowd
         return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
