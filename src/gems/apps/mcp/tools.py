@@ -21,8 +21,7 @@ from typing_extensions import Unpack
 from gems.apps.mcp.results import CheckReport, RunReport, check_answer, run_answer
 from gems.apps.run_manager import RunManager
 from gems.apps.run_view import RunView
-from gems.apps.server.auth import Access, Caller
-from gems.apps.server.runs import images_left, max_images
+from gems.apps.server.auth import Access, Caller, images_left, max_images
 from gems.apps.text import pluralize
 from gems.errors import GemsError, RequestError
 from gems.events import Event, ImageDrawn, Judged, RequirementsListed, Started, wait_for_result

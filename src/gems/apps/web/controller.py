@@ -8,9 +8,8 @@ from contextlib import aclosing
 from typing import Any, cast
 
 from gems.apps.run_view import RoundView, RunView
-from gems.apps.server.auth import Caller, KeyFile, UnknownKeyError
+from gems.apps.server.auth import Caller, KeyFile, UnknownKeyError, max_images
 from gems.apps.server.dependencies import Service
-from gems.apps.server.runs import max_images
 from gems.apps.web.auth import Links
 from gems.apps.web.rendering import PageUrls, gallery_html, run_html
 from gems.errors import AnswerNeededError, GemsError, OptionError, PromptError
