@@ -23,7 +23,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 TERMINAL = {"COLUMNS": "100", "LINES": "50", "NO_COLOR": "1", "TERM": "dumb", "PYTHONUTF8": "1"}
 KEPT = ("PATH", "PYTHONPATH", "SYSTEMROOT", "VIRTUAL_ENV")
 OUTPUTS = {
-    "RunResult": ("run, resume, fork, show", "The run, its rounds and its best image."),
+    "RunResult": ("run, repair, resume, fork, show", "The run, its rounds and its best image."),
     "RunList": ("runs", "The runs of GEMS_HOME, newest first."),
     "Estimate": ("run --estimate", "Expected calls, images and dollars of a run."),
     "Verification": ("verify", "The checklist of an image."),
