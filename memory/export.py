@@ -156,7 +156,10 @@ def read_line(line: str | bytes) -> tuple[LineKind, str, dict[str, Any]]:
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"it is not JSON: {error}") from None
     kind = given.get("type") if isinstance(given, dict) else None
-    forms: dict[str, type[_Strict]] = {"lesson": LessonEntry, "measurement": MeasurementEntry}
+    forms: dict[str, type[ExperienceEntry | LessonEntry | MeasurementEntry]] = {
+        "lesson": LessonEntry,
+        "measurement": MeasurementEntry,
+    }
     try:
         entry = forms.get(str(kind), ExperienceEntry).model_validate(given)
     except ValidationError as error:

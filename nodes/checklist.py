@@ -108,21 +108,26 @@ async def _compare(
             # An instrument that was right knows best what is wrong, and where.
             if answer["answer"] == judged[name]["answer"]:
                 decided: Answer = answer | {"source": "confirmation", "finding": found[name]["finding"]}
-                found[name] = decided | _place_of(answer if "box" in answer else judged[name])
+                found[name] = _with_place(decided, answer if "box" in answer else judged[name])
             elif answer["answer"] != "unknown" and "box" not in found[name]:
-                found[name] |= _place_of(answer)
+                found[name] = _with_place(found[name], answer)
     return found
 
 
 def _join_answers(measured: Answer, judged: Answer) -> Answer:
     """Return an instrument's answer, with what the judge said and, if both say no, where."""
     finding: Finding = measured["finding"] | {"judge": judged["answer"]}
+    joined: Answer = measured | {"finding": finding}
     both = measured["answer"] == judged["answer"] == "no" and "box" not in measured
-    return measured | {"finding": finding} | _place_of(judged if both else None)
+    return _with_place(joined, judged) if both else joined
 
 
-def _place_of(answer: Answer | None) -> dict[str, Any]:
-    return {name: answer[name] for name in ("box", "placed_by") if name in answer} if answer else {}  # type: ignore[literal-required]
+def _with_place(answer: Answer, placed: Answer) -> Answer:
+    """Return an answer with the box of another one, if that has one."""
+    if "box" not in placed:
+        return answer
+    found: Answer = answer | {"box": placed["box"]}
+    return found | {"placed_by": placed["placed_by"]} if "placed_by" in placed else found
 
 
 def _is_contested(answer: Answer) -> bool:

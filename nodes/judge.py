@@ -237,7 +237,8 @@ def _note_recheck(answer: Answer, look: Answer, probability: float | None) -> An
     if probability is None or look["answer"] == "unknown":
         return answer
     seen: Recheck = {"probability": probability, "met": look["answer"] == "yes"}
-    return answer | {"rechecks": [*answer.get("rechecks", ()), seen]}
+    noted: Answer = answer | {"rechecks": [*answer.get("rechecks", ()), seen]}
+    return noted
 
 
 def _keep_details(answer: Answer, first: Answer) -> Answer:

@@ -104,8 +104,7 @@ class Gems:
     ) -> None:
         self.settings = settings or load_settings()
         fixed = None if skills is None else SkillRegistry(skills)
-        own = {"chat": chat, "generator": generator, "detector": detector}
-        self._opening = open_resources(self.settings, skills=fixed, **own)
+        self._opening = open_resources(self.settings, chat=chat, generator=generator, detector=detector, skills=fixed)
         self._build = graph
         self._stack = AsyncExitStack()
         self._opened: Resources | None = None

@@ -50,7 +50,11 @@ from gems.types import Action, TrackRecord
 
 Kind = Literal["experience", "lesson"]
 _SPACES: dict[Kind, Literal["experiences", "lessons"]] = {"lesson": LESSONS, "experience": EXPERIENCES}
-_PLACES: dict[LineKind, Literal["experiences", "lessons", "measurements"]] = {**_SPACES, "measurement": MEASUREMENTS}
+_PLACES: dict[LineKind, Literal["experiences", "lessons", "measurements"]] = {
+    "lesson": LESSONS,
+    "experience": EXPERIENCES,
+    "measurement": MEASUREMENTS,
+}
 _BATCH = 200
 _MAX_GENERATORS = 10_000
 _FLUSH_TIMEOUT_S = 60.0

@@ -89,7 +89,7 @@ class TransformersDetector:
 
     def _is_readable(self, label: str) -> bool:
         tokenizer = self._pipeline.tokenizer
-        return len(tokenizer(label, verbose=False)["input_ids"]) <= tokenizer.model_max_length
+        return bool(len(tokenizer(label, verbose=False)["input_ids"]) <= tokenizer.model_max_length)
 
     def _load(self) -> Any:
         """Load model and processor; ConfigurationError for a folder or a name that has none."""
