@@ -213,4 +213,5 @@ def _singular(word: str) -> str:
 
 def _unit_rows(vectors: Any) -> NDArray[np.float32]:
     rows = np.asarray(vectors, dtype=np.float32)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    lengths: NDArray[np.float32] = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return np.divide(rows, lengths)

@@ -56,7 +56,8 @@ async def await_requirements(state: State, work: NodeContext) -> Update:
     if found is None:
         # Another process began it; what it was answered is in the ledger.
         return await _list_requirements(state, work)
-    return _listed_update(*found, work)
+    requirements, unchecked = found
+    return _listed_update(requirements, unchecked, work)
 
 
 async def prepare_skills(state: State, work: NodeContext) -> Update:

@@ -45,8 +45,9 @@ def is_asked(state: State) -> bool:
     options, step = state.get("options"), state.get("step") or REDRAW
     if options is None or not options.get("ask"):
         return False
+    failure = state.get("failure")
     failed = (
-        state.get("stop_reason") in ("failed", "refused") and (state.get("failure") or {}).get("node") == "generator"
+        state.get("stop_reason") in ("failed", "refused") and failure is not None and failure.get("node") == "generator"
     )
     return state.get("stop_reason") in _ENDS or (failed and step.get("by") == "person")
 

@@ -88,13 +88,18 @@ async def _read(error: AnswerNeededError, prompt: str) -> str:
     return line.strip()
 
 
+def _complete(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
 async def _read_line() -> str:
     """Wait for a line of standard input without a thread, which could not be interrupted."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
     try:
         descriptor = sys.stdin.fileno()
-        loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+        loop.add_reader(descriptor, _complete, ready)
     except (NotImplementedError, OSError, ValueError):
         # A file is always ready; Windows has no such readers.
         return sys.stdin.readline()

@@ -420,5 +420,6 @@ def error_details(error: GemsError) -> dict[str, Any]:
         "hint": error.hint,
         "run_id": error.run_id,
     }
-    asks = isinstance(error, AnswerNeededError) and error.question is not None
-    return details | {"question": error.question} if asks else details
+    if isinstance(error, AnswerNeededError) and error.question is not None:
+        details["question"] = error.question
+    return details

@@ -134,10 +134,10 @@ class _RepairRoute(APIRoute):
             try:
                 async with request.form(max_part_size=MAX_BASE64) as form:
                     for name, value in form.items():
-                        is_text = isinstance(value, str)
-                        fields[name] = (
-                            _field_of(name, value) if is_text else base64.b64encode(await value.read()).decode()
-                        )
+                        if isinstance(value, str):
+                            fields[name] = _field_of(name, value)
+                        else:
+                            fields[name] = base64.b64encode(await value.read()).decode()
             except (HTTPException, MultiPartException) as error:
                 raise RequestError(f"The form cannot be read: {getattr(error, 'detail', error)}") from error
             return await handle(with_body(request, json.dumps(fields).encode(), "application/json"))

@@ -317,7 +317,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         mask = fields.pop("mask", None)
         if not images:
             raw = await client.images.with_raw_response.generate(**common, extra_body=fields)
-            return raw.content
+            return bytes(raw.content)
         if as_json:
             body = {**fields, **common, "images": [_as_json(image) for image in images]}
             return await self._post_json(client, body | ({} if mask is None else {"mask": _as_json(mask)}))
@@ -326,7 +326,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         # A list is sent as `image[]`, which some servers of a single image do not know.
         source: Any = files if len(files) > 1 else files[0]
         raw = await client.images.with_raw_response.edit(image=source, **given, **common, extra_body=fields)
-        return raw.content
+        return bytes(raw.content)
 
     async def _post_json(self, client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> bytes:
         import openai  # noqa: PLC0415 - loaded by `_open`

@@ -13,7 +13,8 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from gems.apps.server.auth import TooManyRunsError, UnknownKeyError, retry_headers, status_of
+from gems.apps.server.auth import UnknownKeyError, retry_headers, status_of
+from gems.apps.server.queue import TooManyRunsError
 from gems.errors import (
     BudgetReachedError,
     EditingUnsupportedError,
@@ -157,7 +158,7 @@ def _of_validation(error: RequestValidationError) -> Details:
 
 
 def _headers(error: Exception, status: int) -> dict[str, str]:
-    headers = {}
+    headers: dict[str, str] = {}
     if isinstance(error, TooManyRunsError):
         headers |= retry_headers(error)
     elif isinstance(error, RunDrainedError):
