@@ -17,9 +17,9 @@ from pydantic import SecretStr
 
 from gems.errors import GemsError
 from gems.events import Finished, Started
+from gems.generation import ImageRequest
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
-from gems.types import ImageRequest
 from tests.support.pausable_models import World
 
 PATIENCE_S = 60.0

@@ -26,10 +26,10 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from PIL import Image
 
 from benchmarks._results import write
+from gems.generation import GeneratedImage, GeneratorCapabilities, ImageRequest
 from gems.models.chat.schemas import find_task
 from gems.service import Gems
 from gems.settings import Settings
-from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 REQUIREMENTS = 10
 THOUGHT = 4_000

@@ -44,9 +44,9 @@ from benchmarks import odd_servers as servers
 from benchmarks._results import write
 from benchmarks.odd_answers import Asked, Chat, Picture, respond
 from gems.errors import GemsError, InternalError
+from gems.generation import ImageRequest
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
-from gems.types import ImageRequest
 from tests.support.stub import Recorded, StubServer
 
 PROCESSES = 2

@@ -33,11 +33,11 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from benchmarks import zimage_random
 from benchmarks._results import write
 from gems.errors import GemsError, InvalidImageError
+from gems.generation import ImageRequest
 from gems.models.generators.diffusers.inference import generate_batch
 from gems.models.generators.diffusers.loading import LoadedPipeline, compile_pipeline
 from gems.models.generators.diffusers.presets import find_recipe
 from gems.models.generators.diffusers.prompt_encoder import PromptEncoder
-from gems.types import ImageRequest
 
 GIB = 2**30
 SIDES = {"tiny": 64, "small": 256, "full": 1024}

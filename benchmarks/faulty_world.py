@@ -21,8 +21,8 @@ from typing import Any
 
 from PIL import Image
 
+from gems.generation import ImageRequest
 from gems.models.chat.schemas import extract_tag, find_task
-from gems.types import ImageRequest
 
 THINGS = ("heron", "lantern", "kettle", "willow")
 """What every prompt asks for; nothing else that models write contains these words."""

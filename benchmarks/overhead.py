@@ -28,11 +28,11 @@ from PIL import Image
 
 from benchmarks._results import write
 from gems.events import Judged
+from gems.generation import GeneratedImage, GeneratorCapabilities, ImageRequest
 from gems.graphs.loop import build_graph
 from gems.models.chat.schemas import find_task
 from gems.service import Gems
 from gems.settings import Settings
-from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 REQUIREMENTS = 10
 SIDE = 1024

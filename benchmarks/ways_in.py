@@ -22,9 +22,9 @@ import httpx
 
 from benchmarks._results import ROOT, write
 from benchmarks.overhead import Instant, SaysNo
+from gems.generation import GeneratorCapabilities
 from gems.service import Gems
 from gems.settings import Settings
-from gems.types import GeneratorCapabilities
 
 SIDE = 64
 Ask = Callable[[int], Awaitable[None]]

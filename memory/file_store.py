@@ -9,9 +9,9 @@ from pathlib import Path
 import fsspec
 
 from gems.errors import ConfigurationError, GemsError, StorageError
+from gems.files.shared import write_atomically
 from gems.memory.sqlite import storage_error
 from gems.observability.redaction import redact
-from gems.shared_file import write_atomically
 
 _LOCAL = ("file", "local", "memory")
 _REMOTE = (

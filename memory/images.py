@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from gems.errors import ImageDamagedError, ImageMissingError, StorageError
+from gems.files.shared import write_atomically
 from gems.memory.file_store import FileStore
 from gems.memory.sqlite import storage_error
-from gems.shared_file import write_atomically
 
 logger = logging.getLogger(__name__)
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, NotRequired
 from typing_extensions import TypedDict
 
 from gems.errors import StorageError
+from gems.generation import ImageRequest
 from gems.memory.run_filter import ALL_RUNS, MOST, RunFilter
 from gems.memory.sqlite import Rows, SqliteRows, Values, open_database
-from gems.types import Candidate, ImageRequest, Options, RunRow, RunStatus, Usage
+from gems.types import Candidate, Options, RunRow, RunStatus, Usage
 
 logger = logging.getLogger(__name__)
 _RUN_TABLES = ("answers", "drawings", "forks", "runs", "owners")

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import aiosqlite
 
 from gems.errors import CorruptStoreError, DiskFullError, StorageError, StoreVersionError
-from gems.shared_file import changing
+from gems.files.shared import changing
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DAMAGED = ("malformed", "not a database", "disk image", "corrupt")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from gems.files.shared import changing, write_atomically
 from gems.memory.sqlite import storage_error
-from gems.shared_file import changing, write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from langgraph.store.base import BaseStore
 
 from gems.errors import DeadlineReachedError, GemsError, RunCancelledError, StorageError, UnalignedEditError
 from gems.events import Event, ImageDrawn, StepDone, Warned
+from gems.generation import GeneratedImage, ImageRequest
 from gems.memory.experience import PendingOp
 from gems.memory.ledger import KeptAnswer
 from gems.memory.writer import apply
@@ -27,7 +28,7 @@ from gems.models.images import encode_jpegs
 from gems.models.masks import lock_outside
 from gems.observability.tracing import OFF, Span
 from gems.state import Context, State
-from gems.types import NO_USAGE, Candidate, GeneratedImage, ImageRequest, Origin, Profile, Role, Usage, merge_usage
+from gems.types import NO_USAGE, Candidate, Origin, Profile, Role, Usage, merge_usage
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

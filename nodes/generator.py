@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from gems.errors import BudgetReachedError, GemsError, SkillError, UnalignedEditError
+from gems.generation import GeneratorCapabilities, ImageRequest
 from gems.models.images import open_image
 from gems.models.masks import fit_change, make_mask
 from gems.nodes.base import Update, stop_reason_for
@@ -16,18 +17,7 @@ from gems.nodes.context import GENERATOR, NodeContext
 from gems.nodes.decomposer import await_requirements, complete_requirements, whole_requirement
 from gems.options import candidate_seed, is_unicode, parse_size
 from gems.state import Context, State, negative_prompt
-from gems.types import (
-    REDRAW,
-    Candidate,
-    DrawingSettings,
-    Failure,
-    GeneratorCapabilities,
-    ImageRequest,
-    Options,
-    Origin,
-    Round,
-    total_usage,
-)
+from gems.types import REDRAW, Candidate, DrawingSettings, Failure, Options, Origin, Round, total_usage
 
 T = TypeVar("T")
 _MAX_STEPS = 1_000

@@ -11,6 +11,7 @@ from typing import Any, cast, get_args
 from langgraph.types import Overwrite, interrupt
 
 from gems.errors import GemsError, ImageMissingError, OptionError
+from gems.generation import GeneratorCapabilities
 from gems.memory.images import ImageStore
 from gems.models.images import decode_image, encode_png, unpack_base64
 from gems.models.masks import read_mask
@@ -26,7 +27,6 @@ from gems.types import (
     Decision,
     DecisionAction,
     DecisionRequest,
-    GeneratorCapabilities,
     Round,
     Step,
     StopReason,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gems.generation import GeneratorCapabilities
 from gems.memory.experience import StepCounts, add_counts, count_outcomes, step_outcomes, unmet_kind, unmet_number
 from gems.models.chat.schemas import OUT_OF_REACH
 from gems.nodes.generator import count_images
@@ -14,7 +15,6 @@ from gems.types import (
     REDRAW,
     Action,
     Answer,
-    GeneratorCapabilities,
     Options,
     Requirement,
     Round,

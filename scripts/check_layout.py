@@ -22,6 +22,8 @@ SMALL = {
     "src/gems/_version.py": "read by the build without importing the package",
     "skills/ranking.py": "one class that the planner and the registry share",
     "nodes/finish.py": "a node of the graph has a module of its own",
+    "skills/builtin/counting-and-binding/graph.py": "the file that the skill format names",
+    "skills/builtin/spatial-layout/graph.py": "the file that the skill format names",
 }
 """Modules below 40 lines, with the reason."""
 GERUNDS = {
@@ -47,9 +49,10 @@ REPEATED = {
     "auth": "API keys of the server, sign-in of the web page",
     "base": "node wrapper, protocols of generators and detectors",
     "batch": "the command and what it runs",
+    "conversation": "what a message of LangGraph's, of OpenAI's clients, and to the built-in models asks for",
     "doctor": "the command and its checks",
     "errors": "the exception tree, and its form for the CLI and for OpenAI's clients",
-    "export": "formats of memory, of official scorers, of comparisons",
+    "export": "formats of memory, of official scorers, of comparisons, of training data, and its command",
     "generator": LAYERS,
     "graph": "the file that the skill format names",
     "http": "transport of all models, the generator that posts to /generate, detectors",
@@ -61,6 +64,7 @@ REPEATED = {
     "output": "the result's file, and what the command line prints",
     "page": "the report, the web page",
     "parser": "SKILL.md, prompts of the built-in world",
+    "person": "the node, and how the terminal asks",
     "reflector": LAYERS,
     "rendering": "runs as HTML, scenes as pixels",
     "results": "the result of a run, of an MCP tool",
@@ -69,6 +73,8 @@ REPEATED = {
     "schemas": LAYERS,
     "setup": "the command and its logic",
     "skills": LAYERS,
+    "templates": "of pages, of requests by chat programs",
+    "verifier": "of texts, of objects",
 }
 """Names of modules that stand more than once, with the reason."""
 

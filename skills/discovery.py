@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from gems.errors import SkillError
+from gems.files.trust import Trust, read_trust
 from gems.skills.files import read_text, within
 from gems.skills.models import BUILT_IN, FaultySkill, ScannedSkill, Skill, SkillFinding, SkillRegistry, unusable
 from gems.skills.parser import read_document
-from gems.trust import Trust, read_trust
 
 logger = logging.getLogger(__name__)
 

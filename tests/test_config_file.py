@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from gems.config_file import change_config, config_file, find_key, read_config
 from gems.errors import ConfigurationError, GemsError, MissingExtraError
+from gems.files.config import change_config, config_file, find_key, read_config
 from gems.settings import load_settings
 
 LOCAL = "openai:m@http://127.0.0.1:8000/v1"

@@ -244,7 +244,9 @@ def json_output(_home: Path) -> dict[str, Any]:
 
 
 def errors(_home: Path) -> dict[str, Any]:
-    kinds = {name: kind for name, kind in vars(gems.errors).items() if inspect.isclass(kind)}
+    kinds = {
+        name: kind for name, kind in vars(gems.errors).items() if inspect.isclass(kind) and issubclass(kind, Exception)
+    }
     return {
         name: {
             "base": kind.__base__.__name__,
@@ -288,7 +290,7 @@ def http(home: Path) -> dict[str, Any]:
     }
     drawn = {"model": "gems", "prompt": "two green stars", "seed": 1}
     asked = {"model": "gems", "messages": [{"role": "user", "content": "two green stars"}], "seed": 1}
-    with TestClient(server) as client:
+    with TestClient(server, base_url="http://127.0.0.1") as client:
         answers = {
             "late": client.post("/v1/chat/completions", json=asked | {"deadline_s": 1e-6}),
             "images": client.post("/v1/images/generations", json=drawn),

@@ -21,6 +21,7 @@ from gems.apps.server.schemas import ForkRequest, RunRequest
 from gems.apps.web.controller import parse_form
 from gems.errors import OptionError, PromptError, SizeError
 from gems.evals.batch import BatchRow
+from gems.generation import COMMON_SEEDS, SEEDS
 from gems.models.chat.capabilities import ChatLimits
 from gems.options import (
     MAX_PROMPT,
@@ -33,7 +34,6 @@ from gems.options import (
     parse_size,
     resolve_options,
 )
-from gems.types import COMMON_SEEDS, SEEDS
 from tests.support.option_interfaces import shown_names
 from tests.support.scripted_models import FREE, Desk, FlatGenerator, opened_desk
 
@@ -329,7 +329,7 @@ from gems import options
 sparkle = options.Option("Sparkle.", ge=1, le=9)
 options.RunOptions.__annotations__["sparkle"] = Annotated[int | None, sparkle]
 options.OPTIONS.update(options._declared_options())
-from gems.types import COMMON_SEEDS, SEEDS
+from gems.generation import COMMON_SEEDS, SEEDS
 from tests.support.option_interfaces import shown_names
 
 shown = asyncio.run(shown_names(Path(sys.argv[1])))

@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 
 from gems.errors import OptionError, ServerError, UnreachableError
+from gems.files.trust import trust
 from gems.results import RunResult
 from gems.service import Gems
-from gems.trust import trust
 from tests.support.scripted_models import Asked, FlatGenerator, ScriptedChat, settings_at
 from tests.support.skill_folders import changed, text_of, write
 

@@ -16,6 +16,7 @@ from PIL import Image
 from benchmarks.simulation.models import REQUIREMENT, Mind
 from benchmarks.simulation.world import Editor, Errors, Painting
 from gems.events import Event
+from gems.generation import GeneratorCapabilities, ImageRequest
 from gems.graphs.routing import after_judge
 from gems.memory.experience import EXPERIENCES, PendingOp
 from gems.models.chat.messages import ChatReply, Picture, Question
@@ -32,7 +33,7 @@ from gems.options import resolve_options
 from gems.results import outcome
 from gems.skills.models import SkillRegistry
 from gems.state import Context, State
-from gems.types import NO_USAGE, Candidate, GeneratorCapabilities, ImageRequest, Role, Round, best_verdict
+from gems.types import NO_USAGE, Candidate, Role, Round, best_verdict
 
 SIDE = 64
 CAPABILITIES = GeneratorCapabilities(model="simulated", default_size=(SIDE, SIDE), price_usd=0.0)

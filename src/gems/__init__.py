@@ -15,13 +15,13 @@ from gems._version import __version__
 
 if TYPE_CHECKING:
     from gems.errors import GemsError
+    from gems.generation import GeneratedImage, GeneratorCapabilities, ImageRequest
     from gems.graphs.loop import build_graph
     from gems.models.base import ImageGenerator
     from gems.results import RunResult
     from gems.service import Gems
     from gems.settings import Settings
     from gems.sync import generate, repair, resume
-    from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 _MODULES = {
     "GemsError": "gems.errors",
@@ -33,9 +33,9 @@ _MODULES = {
     "generate": "gems.sync",
     "repair": "gems.sync",
     "resume": "gems.sync",
-    "GeneratedImage": "gems.types",
-    "GeneratorCapabilities": "gems.types",
-    "ImageRequest": "gems.types",
+    "GeneratedImage": "gems.generation",
+    "GeneratorCapabilities": "gems.generation",
+    "ImageRequest": "gems.generation",
 }
 
 __all__ = [

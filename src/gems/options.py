@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_ar
 from typing_extensions import TypedDict
 
 from gems.errors import EditingUnsupportedError, OptionError, PromptError, SizeError
-from gems.types import COMMON_SEEDS, MAX_INSTRUCTION, SEEDS, GeneratorCapabilities, Options, Profile, RepairMode
+from gems.generation import COMMON_SEEDS, SEEDS, GeneratorCapabilities
+from gems.types import MAX_INSTRUCTION, Options, Profile, RepairMode
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

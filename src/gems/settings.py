@@ -21,9 +21,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from gems.config_file import ConfigFileSource, ProjectFileSource, config_file, provider_of, read_config, server_of
 from gems.errors import ConfigurationError
-from gems.trust import ENV_FILE
+from gems.files.config import ConfigFileSource, ProjectFileSource, config_file, provider_of, read_config, server_of
+from gems.files.trust import ENV_FILE
 from gems.types import Role
 
 _HOST = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*(?::\d{1,5})?")

@@ -15,8 +15,8 @@ from PIL import Image
 from gems.apps import doctor
 from gems.apps.doctor import DoctorReport, smallest_size
 from gems.errors import ConfigurationError
+from gems.generation import GeneratorCapabilities
 from gems.models.chat.vision import red_square
-from gems.types import GeneratorCapabilities
 from tests.support.comfyui_server import serving_comfyui
 from tests.support.comfyui_workflows import inpainting, save, text_to_image
 from tests.support.detectors import found, serving_detector

@@ -22,7 +22,7 @@ from gems.apps import survey
 from gems.apps.cli import setup as command
 from gems.apps.setup import PROVIDERS, SetupReport
 from gems.apps.survey import FoundServer, ServedModel, Survey, find_disk_models, find_gpus, find_servers
-from gems.config_file import config_file, read_config
+from gems.files.config import config_file, read_config
 from gems.models.specs import parse_chat_spec, parse_generator_spec
 from gems.settings import load_settings
 from tests.support import tiny_pipelines

@@ -20,7 +20,7 @@ from benchmarks.simulation.measuring import BUDGETS, RULES, Job, Tally, compared
 from benchmarks.simulation.models import Mind
 from benchmarks.simulation.running import Course, run
 from benchmarks.simulation.world import NATURE, Editor, Errors, Nature, levels_of, painting, said
-from gems.types import ImageRequest
+from gems.generation import ImageRequest
 from tests.support.scripted_models import Asked, FlatGenerator, ScriptedChat, opened_gems
 
 ROOT = Path(__file__).resolve().parents[2]

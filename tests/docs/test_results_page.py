@@ -159,8 +159,8 @@ def test_env_example_names_every_setting_and_no_other() -> None:
 
 def test_the_example_environment_is_read(tmp_path: Path) -> None:
     """Uncommented as it stands, every line is understood."""
+    from gems.files.trust import trust
     from gems.settings import load_settings
-    from gems.trust import trust
 
     text = (ROOT / ".env.example").read_text()
     lines = [line[1:] for line in text.splitlines() if re.match(r"#[A-Z_]+=", line)]

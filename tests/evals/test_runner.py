@@ -17,9 +17,9 @@ from gems.evals.harnesses import load_harness
 from gems.evals.output_folder import EvalFolder, EvalSettings, lock_folder
 from gems.evals.records import BenchmarkPrompt, SampleKey
 from gems.evals.runner import MAX_CONSECUTIVE_FAILURES, BenchmarkRun, JobProgress, sample_seed
+from gems.generation import ImageRequest
 from gems.memory.file_store import FileStore
 from gems.service import Gems
-from gems.types import ImageRequest
 from tests.support.scripted_models import FlatGenerator, ScriptedChat, settings_at
 from tests.support.scripted_service import Pause, content, removed
 

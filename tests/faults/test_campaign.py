@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.faults import FAULTS, Cell, befalls
 from benchmarks.faulty_world import draw, met, prompt
-from gems.types import ImageRequest
+from gems.generation import ImageRequest
 
 ROOT = Path(__file__).parent.parent.parent
 

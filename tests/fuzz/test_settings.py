@@ -16,6 +16,7 @@ from gems.apps.server.openai.errors import AnswerError
 from gems.apps.server.openai.runs import supported_size
 from gems.apps.server.runs import _count_received
 from gems.errors import GemsError
+from gems.generation import GeneratorCapabilities
 from gems.memory.chroma import ServerConnection
 from gems.memory.embeddings import open_embedder
 from gems.models.generators.http import HTTPGenerator
@@ -24,7 +25,6 @@ from gems.models.specs import parse_chat_spec, parse_generator_spec, resolve_on_
 from gems.observability.redaction import display_url, known_secrets
 from gems.options import check_prompt, parse_datetime, parse_duration, parse_size
 from gems.settings import Settings, load_settings, with_models
-from gems.types import GeneratorCapabilities
 from tests.support.text_strategies import odd_texts, texts, values
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gems.errors import GemsError
+from gems.files.trust import distrust, trust, trusted_folders
 from gems.runs.skill_learning import remove_control_characters, valid_name
 from gems.skills.discovery import read_skill
 from gems.skills.examples import FILE, read_examples
@@ -17,7 +18,6 @@ from gems.skills.lettering import wanted_texts
 from gems.skills.models import Skill, normalise_name
 from gems.skills.parser import is_skill_name, read_document
 from gems.skills.scaffold import Draft
-from gems.trust import distrust, trust, trusted_folders
 from tests.support.text_strategies import as_json, bytes_, odd_texts, shaped, texts
 
 

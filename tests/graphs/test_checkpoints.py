@@ -14,10 +14,10 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.store.memory import InMemoryStore
 from PIL import Image
 
+from gems.generation import ImageRequest
 from gems.memory.checkpointer import open_checkpointer
 from gems.memory.experience import LESSONS, namespace
 from gems.state import State
-from gems.types import ImageRequest
 from tests.support.graph_runs import carried_out, compiled, config
 from tests.support.scripted_models import Asked, FlatGenerator, checks, opened_desk, requirements
 

@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 
 from gems.errors import UnreachableError
+from gems.generation import ImageRequest
 from gems.service import Gems
 from gems.skills.models import Skill
-from gems.types import ImageRequest
 from tests.support.chroma import PATIENCE_S
 from tests.support.graph_runs import carried_out, compiled, config
 from tests.support.scripted_models import (

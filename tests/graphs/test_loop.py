@@ -12,11 +12,11 @@ import pytest
 import pytest_asyncio
 
 from gems.errors import ConfigurationError, OptionError, PromptError, RefusedError, RunCancelledError, ServerError
+from gems.generation import ImageRequest
 from gems.models.blocks.chat_model import BlocksChat
 from gems.models.blocks.generator import BlocksGenerator
 from gems.models.chat.client import ChatClient
 from gems.options import candidate_seed
-from gems.types import ImageRequest
 from tests.support.graph_runs import carried_out, compiled, config
 from tests.support.scripted_models import FREE, Asked, Desk, FlatGenerator, checks, failing, opened_desk
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gems.errors import UnalignedEditError
-from gems.types import ImageRequest
+from gems.generation import ImageRequest
 from tests.support.graph_runs import carried_out
 from tests.support.scripted_models import Asked, Desk, checks
 from tests.support.stub.models import edited_picture

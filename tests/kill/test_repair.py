@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from gems.generation import ImageRequest
 from gems.models.masks import read_mask
-from gems.types import ImageRequest
 from tests.kill.test_kill import asked, asking_again, assert_once_but_for_the_held, drawn_for, listed
 from tests.support.pausable_models import PATIENCE_S, Holds, World, images_asked_for, wait_for_rows
 from tests.support.result_invariants import unchanging

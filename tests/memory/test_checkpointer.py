@@ -17,10 +17,10 @@ from langgraph.checkpoint.serde.types import ERROR
 from pydantic import SecretStr
 
 from gems.errors import ModelFilesError, UnreachableError
+from gems.generation import ImageRequest
 from gems.memory.checkpointer import open_checkpointer
 from gems.resources import open_stores
 from gems.settings import Settings
-from gems.types import ImageRequest
 from tests.support.scripted_service import PATIENCE_S
 
 Opening = Callable[[], AbstractAsyncContextManager[Any]]

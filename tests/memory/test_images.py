@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from gems.errors import ConfigurationError, DiskFullError, ImageMissingError, StorageError
+from gems.files.shared import write_atomically
 from gems.memory import file_store
 from gems.memory.images import ImageStore, SharedImageStore
 from gems.service import Gems
 from gems.settings import Settings
-from gems.shared_file import write_atomically
 
 DATA = b"\x89PNG and so on"
 ID = hashlib.sha256(DATA).hexdigest()

@@ -12,10 +12,11 @@ import pytest
 import pytest_asyncio
 
 from gems.errors import StorageError
+from gems.generation import ImageRequest
 from gems.memory.ledger import Ledger, open_ledger
 from gems.resources import open_stores
 from gems.settings import load_settings
-from gems.types import NO_USAGE, ImageRequest
+from gems.types import NO_USAGE
 from tests.support.scripted_models import OPTIONS
 
 REQUEST = ImageRequest(prompt="ein Kätzchen 猫", seed=7, width=64, height=64)

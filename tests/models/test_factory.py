@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from gems.errors import ConfigurationError, MissingExtraError, ModelSpecError
+from gems.generation import ImageRequest
 from gems.models import factory
 from gems.models.base import ImageGenerator
 from gems.models.chat.client import ChatClient
@@ -18,7 +19,6 @@ from gems.models.chat.vision import red_square
 from gems.models.detectors.base import DetectionRequest
 from gems.models.factory import open_chat, open_detector, open_generator
 from gems.settings import ChatSettings, GeneratorSettings, Settings
-from gems.types import ImageRequest
 from tests.support.a1111_server import serving_a1111
 from tests.support.detectors import serving_detector
 from tests.support.stub import StubServer

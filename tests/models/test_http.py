@@ -40,11 +40,11 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
+from gems.generation import ImageRequest
 from gems.models.chat.messages import Question
 from gems.models.factory import open_chat, open_generator
 from gems.models.http import error_from_status, parse_retry_after, translate_error, with_retries
 from gems.settings import ChatSettings, GeneratorSettings
-from gems.types import ImageRequest
 from tests.support.scripted_service import PATIENCE_S
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.models import flat_picture

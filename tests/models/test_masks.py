@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from gems.errors import EditingUnsupportedError, GemsError, OptionError
+from gems.generation import GeneratedImage, GeneratorCapabilities, ImageRequest
 from gems.models.images import encode_png, flatten_image
 from gems.models.masks import check_edit, keep_outside, read_mask
-from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 SIZE = (40, 30)
 LEFT = (0, 0, 20, 30)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from gems.generation import ImageRequest
 from gems.models.factory import open_chat, open_generator
 from gems.models.generators.openai import OpenAIImagesGenerator
 from gems.models.prices import compute_image_cost, find_chat_price, find_image_price
 from gems.models.specs import parse_chat_spec, parse_generator_spec
 from gems.settings import ChatSettings, GeneratorSettings
-from gems.types import ImageRequest
 
 
 @pytest.mark.parametrize(

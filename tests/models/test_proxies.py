@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gems.errors import GemsError, UnreachableError
+from gems.generation import ImageRequest
 from gems.models.chat.schemas import RequirementsReply
 from gems.models.factory import open_chat
 from gems.models.generators.download import ImageDownloader
@@ -18,7 +19,6 @@ from gems.models.generators.http import HTTPGenerator
 from gems.models.generators.openai import OpenAIImagesGenerator
 from gems.models.generators.remote import RemoteLimits
 from gems.settings import ChatSettings
-from gems.types import ImageRequest
 from tests.support.chat_clients import formed
 from tests.support.raw_server import RawServer, reply_with, spoken, stream_of
 from tests.support.stub.models import flat_picture

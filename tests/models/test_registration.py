@@ -9,10 +9,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from gems.errors import UnalignedEditError
+from gems.generation import GeneratedImage, ImageRequest
 from gems.models.images import encode_png
 from gems.models.masks import keep_outside
 from gems.models.registration import align
-from gems.types import GeneratedImage, ImageRequest
 
 SIZE = (160, 120)
 BOX = (90, 40, 140, 90)

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from gems.errors import RunCancelledError, UnreachableError
+from gems.generation import ImageRequest
 from gems.models.detectors.base import DetectedObject, Detections
 from gems.nodes.boxes import FAILED, check_boxes, grow_box
 from gems.nodes.checklist import Judgement
-from gems.types import Answer, ImageRequest, Requirement, RequirementKind
+from gems.types import Answer, Requirement, RequirementKind
 from tests.support.detectors import FixedDetector
 from tests.support.scripted_models import Desk
 from tests.support.stub.models import flat_picture

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gems.errors import RunCancelledError, ServerError, SkillError
+from gems.generation import ImageRequest
 from gems.models.detectors.base import Detections
 from gems.models.detectors.http import HTTPDetector
 from gems.nodes import checklist
@@ -20,7 +21,6 @@ from gems.nodes.judge import judge
 from gems.skills.authoring import VerifierAnswer, VerifierRequest
 from gems.skills.models import Skill, SkillRegistry
 from gems.skills.objects import ObjectVerifier
-from gems.types import ImageRequest
 from tests.support.detectors import FixedDetector, serving_detector
 from tests.support.scripted_models import OPTIONS, Asked, Desk, checks
 from tests.support.stub.models import flat_picture

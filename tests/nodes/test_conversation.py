@@ -14,11 +14,11 @@ from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
 from gems.errors import PromptError, UnreachableError
+from gems.generation import ImageRequest
 from gems.graphs.loop import build_graph
 from gems.memory.checkpointer import open_checkpointer
 from gems.nodes.conversation import prompt_from_messages
 from gems.state import _add_messages
-from gems.types import ImageRequest
 from tests.support.scripted_models import Desk, checks, opened_desk, requirements
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from gems.errors import RefusedError, RunCancelledError, ServerError, SkillError
+from gems.generation import GeneratedImage, GeneratorCapabilities, ImageRequest
 from gems.nodes.generator import candidate_requests, check_overrides, generate, image_size, merge_overrides
 from gems.options import candidate_seed
 from gems.state import negative_prompt
-from gems.types import DrawingSettings, GeneratedImage, GeneratorCapabilities, ImageRequest
+from gems.types import DrawingSettings
 from tests.support.scripted_models import OPTIONS, Desk
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from gems.errors import ProviderError, RefusedError, RejectedRequestError, RunCancelledError, ServerError
+from gems.generation import ImageRequest
 from gems.models.chat.schemas import OUT_OF_REACH
 from gems.nodes import judge as judge_module
 from gems.nodes.checklist import Judgement
@@ -21,7 +22,6 @@ from gems.types import (
     NO_USAGE,
     Answer,
     AnswerValue,
-    ImageRequest,
     Requirement,
     best_round,
     best_verdict,

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from gems.generation import GeneratorCapabilities
 from gems.memory.experience import add_counts, count_outcomes, step_outcomes
 from gems.nodes.policy import choose_step, is_hopeless
-from gems.types import REDRAW, Answer, GeneratorCapabilities, Requirement, Round, build_answer, build_verdict
+from gems.types import REDRAW, Answer, Requirement, Round, build_answer, build_verdict
 from tests.support.scripted_models import OPTIONS
 
 REQUIREMENTS: list[Requirement] = [

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from gems.errors import RefusedError, RejectedRequestError, ServerError, UnreadableReplyError
+from gems.generation import ImageRequest
 from gems.memory.experience import MAX_WORDS
 from gems.nodes.prompts import NOTHING, OWN_WORDS
 from gems.nodes.reflector import append_questions, reflect, round_slots
-from gems.types import AnswerValue, ImageRequest, build_verdict
+from gems.types import AnswerValue, build_verdict
 from tests.support.scripted_models import OPTIONS, Desk
 from tests.support.stub.models import flat_picture
 

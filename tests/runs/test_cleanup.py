@@ -13,12 +13,12 @@ import psycopg
 import pytest
 
 from gems.errors import RunBusyError, RunNotFoundError
+from gems.generation import ImageRequest
 from gems.memory.images import ImageStore
 from gems.memory.locks import run_lock
 from gems.results import RunResult
 from gems.runs import cleanup
 from gems.service import Gems
-from gems.types import ImageRequest
 from tests.support.scripted_models import flat_picture
 from tests.support.scripted_service import FILES_ONLY, PATIENCE_S, House, Pause, held_elsewhere
 

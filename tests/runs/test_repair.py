@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageChops
 
 from gems.errors import EditingUnsupportedError, ImageMissingError, OptionError, RequestError
+from gems.generation import ImageRequest
 from gems.models.images import decode_image, encode_png
-from gems.types import ImageRequest
 from tests.support.repairs import is_kept_outside, mask, photo
 from tests.support.scripted_models import checks, failing, requirements
 from tests.support.scripted_service import House, content

@@ -23,11 +23,11 @@ from gems.errors import (
     RunDrainedError,
 )
 from gems.events import ImageDrawn
+from gems.generation import ImageRequest
 from gems.nodes.prompts import EDITED, ORIGINAL
 from gems.results import RunResult
 from gems.runs.source_images import MAX_BYTES, read_source_image
 from gems.service import Gems
-from gems.types import ImageRequest
 from tests.support.scripted_service import FILES_ONLY, House, told
 from tests.support.stub.faults import bomb
 

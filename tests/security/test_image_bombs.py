@@ -21,6 +21,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from gems.errors import GemsError, InvalidImageError, RequestError, UnreadableReplyError
+from gems.generation import ImageRequest
 from gems.memory.embeddings import OpenAIEmbedder
 from gems.models.factory import open_chat, open_generator
 from gems.models.generators import http as http_generator
@@ -29,7 +30,6 @@ from gems.models.images import MAX_PIXELS, verify_image
 from gems.nodes.prompts import question
 from gems.runs.source_images import read_png
 from gems.settings import ChatSettings, GeneratorSettings
-from gems.types import ImageRequest
 from tests.support.chat_script import PROMPT, Script, opened
 from tests.support.http_server import app_of, serving
 from tests.support.mcp_clients import served, text_of

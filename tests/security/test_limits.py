@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gems.types import ImageRequest
+from gems.generation import ImageRequest
 from tests.support.http_server import Gate, app_of, bearer, begun, keys_of, result, serving
 from tests.support.scripted_service import PATIENCE_S, House
 

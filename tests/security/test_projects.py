@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from gems.config_file import config_file
 from gems.errors import SkillError
+from gems.files.config import config_file
+from gems.files.trust import trusted_folders
 from gems.settings import Settings, load_settings
 from gems.skills.discovery import SkillCatalogue, SkillSearchPath
 from gems.skills.loader import build_skill_graph
-from gems.trust import trusted_folders
 from tests.support.skill_folders import write
 from tests.support.terminal import here
 

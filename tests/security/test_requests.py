@@ -16,13 +16,13 @@ import pytest
 from mcp import Client
 
 from gems.errors import GemsError, RejectedRequestError
+from gems.generation import ImageRequest
 from gems.models.factory import open_chat, open_generator
 from gems.models.specs import resolve_on_same_server
 from gems.nodes.prompts import question
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings
 from gems.skills.files import find_references, read_guidance
-from gems.types import ImageRequest
 from tests.support.chat_script import PROMPT, Script, settings_for
 from tests.support.http_server import app_of, begun, result, serving
 from tests.support.mcp_clients import served, text_of

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gems.errors import ConfigurationError, SkillError
+from gems.files.trust import distrust, is_trusted, trust, trusted_folders
 from gems.nodes.skills import skill_graph, skill_verifiers
 from gems.skills import discovery
 from gems.skills.discovery import BUILTIN, Place, Scanner, SkillCatalogue, SkillSearchPath, resolve_duplicates
@@ -17,7 +18,6 @@ from gems.skills.files import MAX_BYTES
 from gems.skills.loader import build_skill_graph
 from gems.skills.models import FaultySkill, Skill, SkillRegistry
 from gems.skills.parser import read_document
-from gems.trust import distrust, is_trusted, trust, trusted_folders
 from tests.support.skill_folders import changed, faults, found_in, text_of, write
 
 needs_rights = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")

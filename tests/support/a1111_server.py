@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gems.types import ImageRequest
+from gems.generation import ImageRequest
 from tests.support.http_server import serving
 from tests.support.stub.models import flat_picture
 

@@ -47,7 +47,7 @@ class NodeClass:
 
 def paint(what: str, size: tuple[int, int]) -> Image.Image:
     """A picture of one colour that `what` decides."""
-    from gems.types import ImageRequest
+    from gems.generation import ImageRequest
 
     data = flat_picture(ImageRequest(prompt=what, seed=0, width=size[0], height=size[1]))
     return Image.open(io.BytesIO(data)).convert("RGB")

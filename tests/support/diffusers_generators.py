@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gems.generation import GeneratedImage, ImageRequest
 from gems.models.generators.diffusers.generator import DiffusersGenerator
-from gems.types import GeneratedImage, ImageRequest
 
 PATIENCE_S = 180
 """After so many seconds a test that waits is taken to hang."""

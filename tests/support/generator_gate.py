@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
-from gems.types import ImageRequest
+from gems.generation import ImageRequest
 from tests.support.pausable_models import PATIENCE_S
 from tests.support.stub.models import flat_picture
 

@@ -22,8 +22,8 @@ from typing import Any
 import psycopg
 from PIL import Image
 
+from gems.generation import ImageRequest
 from gems.models.chat.schemas import extract_tag, find_task
-from gems.types import ImageRequest
 from tests.support.stub import Recorded
 
 PATIENCE_S = 180

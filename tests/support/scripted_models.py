@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import BaseModel, Field
 
+from gems.generation import GeneratedImage, GeneratorCapabilities, ImageRequest
 from gems.memory.images import ImageStore
 from gems.memory.ledger import open_ledger
 from gems.models.chat.capabilities import ChatLimits
@@ -27,7 +28,7 @@ from gems.service import Gems
 from gems.settings import ChatSettings, Settings
 from gems.skills.models import Skill, SkillRegistry
 from gems.state import Context
-from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest, Options, Role
+from gems.types import Options, Role
 from tests.support.stub.models import flat_picture
 
 FREE = ChatLimits(attempts=1, first_wait_s=0, input_usd=0.0, output_usd=0.0)

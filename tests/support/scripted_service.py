@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from gems.events import Event
+from gems.generation import ImageRequest
 from gems.results import RunResult
 from gems.service import Gems
-from gems.types import ImageRequest
 from tests.support.scripted_models import FlatGenerator, ScriptedChat, failing, opened_gems
 from tests.support.stub.models import edited_picture
 

@@ -22,7 +22,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from gems._version import __version__
 from gems.apps.server.auth import open_keys
 from gems.apps.text import pluralize
-from gems.config_file import config_file
 from gems.errors import (
     AuthenticationError,
     BlindModelError,
@@ -38,6 +37,9 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
+from gems.files.config import config_file
+from gems.files.shared import write_atomically
+from gems.generation import GeneratorCapabilities, ImageRequest
 from gems.memory.checkpointer import open_checkpointer
 from gems.memory.experience import EXPERIENCES
 from gems.memory.ledger import open_ledger
@@ -56,10 +58,9 @@ from gems.observability.redaction import display_url
 from gems.observability.tracing import check_installed
 from gems.resources import open_stores, skill_places
 from gems.settings import ChatSettings, GeneratorSettings, Settings
-from gems.shared_file import write_atomically
 from gems.skills.discovery import SkillCatalogue
 from gems.skills.models import FaultySkill
-from gems.types import GeneratorCapabilities, ImageRequest, Role
+from gems.types import Role
 
 _PATIENCE_S = 5.0
 _SWITCHES = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING")

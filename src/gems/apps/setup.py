@@ -18,7 +18,7 @@ from gems._version import __version__
 from gems.apps.doctor import Check, check_chat, check_generator
 from gems.apps.survey import DiskModel, FoundServer, ServedModel, Survey
 from gems.apps.text import pluralize
-from gems.config_file import ROLES, config_file, find_key, read_config, server_of, write_keyring
+from gems.files.config import ROLES, config_file, find_key, read_config, server_of, write_keyring
 from gems.settings import ChatSettings, GeneratorSettings, Settings, with_models
 from gems.types import Role
 

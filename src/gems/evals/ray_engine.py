@@ -21,13 +21,13 @@ from gems import errors
 from gems.errors import ConfigurationError, GemsError, InternalError, ServerError
 from gems.evals.engines import EngineConfig, run_concurrently
 from gems.evals.jobs import Job, JobResult, run_job
+from gems.generation import GeneratedImage, GeneratorCapabilities, ImageRequest
 from gems.memory.file_store import FileStore
 from gems.models.base import ImageGenerator
 from gems.models.factory import open_generator
 from gems.models.specs import parse_generator_spec
 from gems.service import Gems
 from gems.settings import GeneratorSettings, Settings
-from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)

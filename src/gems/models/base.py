@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
+from gems.generation import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 
 @runtime_checkable

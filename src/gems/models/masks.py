@@ -9,9 +9,9 @@ from math import ceil, floor
 from PIL import Image, ImageChops, ImageFilter
 
 from gems.errors import EditingUnsupportedError, InvalidImageError, OptionError
+from gems.generation import GeneratedImage, GeneratorCapabilities, ImageRequest
 from gems.models.images import decode_image, encode_png, flatten_image
 from gems.models.registration import align
-from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 _THRESHOLD = 128
 """Darkest grey that counts as white."""

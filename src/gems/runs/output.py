@@ -18,11 +18,11 @@ from PIL.PngImagePlugin import PngInfo, putchunk
 
 from gems._version import __version__
 from gems.errors import ImageMissingError, OptionError
+from gems.files.shared import write_atomically
 from gems.memory.images import ImageStore
 from gems.memory.sqlite import reading, storage_error
 from gems.models.images import open_image
 from gems.results import RunResult, add_warning
-from gems.shared_file import write_atomically
 from gems.types import Candidate, Round, origin_of
 
 _PNG_SIGNATURE_BYTES = 8

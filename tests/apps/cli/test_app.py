@@ -14,8 +14,8 @@ from gems import __version__
 from gems.apps.cli.options import resume_command
 from gems.apps.cli.schemas import RunList
 from gems.apps.text import clean_text, format_usd, one_line
+from gems.generation import SEEDS
 from gems.options import MAX_CANDIDATES, MAX_ROUNDS
-from gems.types import SEEDS
 from tests.support.terminal import HOPELESS, here
 
 HEAVY = ("torch", "chromadb", "langchain_openai", "langchain_core", "langgraph", "pydantic", "numpy", "PIL")

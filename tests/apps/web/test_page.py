@@ -16,10 +16,10 @@ from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile
 from gems.apps.web import mount
 from gems.apps.web.controller import parse_field
+from gems.generation import GeneratorCapabilities
 from gems.options import OPTIONS as RUN_OPTIONS
 from gems.options import parse_size
 from gems.settings import ServeSettings
-from gems.types import GeneratorCapabilities
 from tests.support.scripted_models import settings_at
 from tests.support.scripted_service import House, Pause
 

@@ -11,6 +11,7 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from PIL import Image
 from scipy import ndimage
 
+from gems.generation import ImageRequest
 from gems.models.blocks import BlocksChat, BlocksGenerator, Scene, Thing, truth
 from gems.models.blocks.detection import Detector, detect_scene
 from gems.models.blocks.error_model import EDITORS, EditorRates
@@ -22,7 +23,6 @@ from gems.models.blocks.scene import describe_scene
 from gems.models.chat.schemas import ChecklistReply, MendingReply, wrap_in_tag
 from gems.models.images import encode_png
 from gems.models.masks import make_mask
-from gems.types import ImageRequest
 
 ALWAYS, NEVER = EditorRates(1.0, 0.0), EditorRates(0.0, 0.0)
 BREAKS = EditorRates(0.0, 1.0)

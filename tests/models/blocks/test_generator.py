@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from gems.errors import EditingUnsupportedError, InvalidImageError, SizeError
+from gems.generation import ImageRequest
 from gems.models.base import ImageGenerator
 from gems.models.blocks import BlocksGenerator, load_prompts, render
 from gems.models.blocks.generator import compose_scene
-from gems.types import ImageRequest
 
 EXAMPLE = 'three red circles above a blue striped square, and the word "GO"'
 

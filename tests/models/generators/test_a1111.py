@@ -24,9 +24,9 @@ from gems.errors import (
     ServerError,
     UnreadableReplyError,
 )
+from gems.generation import ImageRequest
 from gems.models.generators.a1111 import A1111Generator
 from gems.models.images import encode_png
-from gems.types import ImageRequest
 from tests.support.a1111_server import A1111Server, serving_a1111
 from tests.support.remote_limits import with_limits
 from tests.support.scripted_service import PATIENCE_S

@@ -29,6 +29,7 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
+from gems.generation import GeneratedImage, ImageRequest
 from gems.models.factory import open_generator
 from gems.models.generators import download
 from gems.models.generators.download import ImageDownloader, is_public
@@ -36,7 +37,6 @@ from gems.models.generators.http import HTTPGenerator
 from gems.models.generators.openai import OpenAIImagesGenerator
 from gems.models.generators.remote import RemoteLimits
 from gems.settings import GeneratorSettings, load_settings
-from gems.types import GeneratedImage, ImageRequest
 from tests.support.http_server import serving
 from tests.support.remote_limits import with_limits
 from tests.support.stub.models import flat_picture

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image, ImageChops
 
 from gems.errors import EditingUnsupportedError, OptionError, SizeError, UnalignedEditError
+from gems.generation import GeneratedImage, ImageRequest
 from gems.models.base import ImageGenerator
 from gems.models.images import encode_png
-from gems.types import GeneratedImage, ImageRequest
 from tests.support import comfyui_workflows
 from tests.support.a1111_server import serving_a1111
 from tests.support.comfyui_server import serving_comfyui

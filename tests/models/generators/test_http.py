@@ -22,10 +22,10 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
+from gems.generation import ImageRequest
 from gems.models.generators import http
 from gems.models.generators.http import MAX_URL, HTTPGenerator
 from gems.models.generators.remote import RemoteLimits
-from gems.types import ImageRequest
 from tests.support.remote_limits import with_limits
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.models import flat_picture

@@ -25,10 +25,10 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
+from gems.generation import ImageRequest
 from gems.models.generators.openai import OpenAIImagesGenerator, find_rejected_parameter, is_openai
 from gems.models.generators.remote import RemoteLimits
 from gems.models.images import encode_png
-from gems.types import ImageRequest
 from tests.support.remote_limits import with_limits
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.models import edited_picture, flat_picture

@@ -22,9 +22,9 @@ from gems.errors import (
     ServerError,
     UnreadableReplyError,
 )
+from gems.generation import ImageRequest
 from gems.models.generators.openai_chat import OpenAIChatGenerator
 from gems.models.images import encode_png
-from gems.types import ImageRequest
 from tests.support.remote_limits import with_limits
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.chat_pictures import FORMS, read_request

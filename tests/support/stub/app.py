@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from gems.errors import GemsError
-from gems.types import ImageRequest
+from gems.generation import ImageRequest
 from tests.support.stub import chat_pictures
 from tests.support.stub import responses as wire
 from tests.support.stub.error_responses import refusal

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from gems.types import ImageRequest
+from gems.generation import ImageRequest
 
 _SIZE = re.compile(r"\n\nSize of the image: (\d+)x(\d+) pixels.*")
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from PIL import Image
 
+from gems.generation import ImageRequest
 from gems.models.masks import read_mask
-from gems.types import ImageRequest
 from tests.support.stub.responses import Answer
 
 Messages = list[dict[str, Any]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from gems.apps.cli import options
 from gems.apps.cli.command import command
 from gems.apps.cli.options import argument, flag, option
-from gems.types import SEEDS
+from gems.generation import SEEDS
 
 if TYPE_CHECKING:
     from gems.apps.cli.runner import Runner

@@ -13,7 +13,7 @@ from gems.apps.cli.command import command, command_group
 from gems.apps.cli.errors import BEST_EFFORT, MET
 from gems.apps.cli.options import argument, flag, option, path_option
 from gems.apps.text import clean_text, one_line
-from gems.types import SEEDS
+from gems.generation import SEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

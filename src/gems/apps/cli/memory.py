@@ -222,8 +222,8 @@ def export(
       gems memory export > memory.jsonl
       gems memory export --out memory.jsonl
     """
+    from gems.files.shared import write_atomically
     from gems.memory.sqlite import storage_error
-    from gems.shared_file import write_atomically
 
     if runner.json and out is None:
         raise OptionError("--json requires an output file.", hint="Pass --out FILE.")

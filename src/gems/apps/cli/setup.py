@@ -56,7 +56,7 @@ def setup(
     from gems.apps import setup as logic
     from gems.apps import survey
     from gems.apps.cli.output import print_json
-    from gems.config_file import change_config, config_file
+    from gems.files.config import change_config, config_file
     from gems.settings import load_settings
 
     settings = load_settings()

@@ -19,6 +19,7 @@ from gems.errors import OptionError
 
 if TYPE_CHECKING:
     from gems.apps.cli.runner import Runner
+    from gems.files.trust import Change
     from gems.settings import Settings
     from gems.skills.discovery import SkillCatalogue, SkillSearchPath
     from gems.skills.models import SkillFinding
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
         TriedExample,
         ValidationList,
     )
-    from gems.trust import Change
 
 _WIDEST = 60
 
@@ -312,9 +312,9 @@ def trust(
       gems skills trust ~/.agents/skills
       gems skills trust --list
     """
+    from gems.files.trust import changes_since, distrust, is_trusted, trust, trusted_folders
     from gems.settings import load_settings
     from gems.skills.reports import TrustedFolders
-    from gems.trust import changes_since, distrust, is_trusted, trust, trusted_folders
 
     home = load_settings().trust_home
     if folder is None and not listing:

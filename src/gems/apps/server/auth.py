@@ -31,11 +31,11 @@ from gems.errors import (
     StorageError,
 )
 from gems.events import Event, Finished
+from gems.files.shared import changing, write_atomically
 from gems.memory.run_filter import RunFilter
 from gems.options import DEFAULT_ROUNDS, MAX_ROUNDS
 from gems.service import Gems
 from gems.settings import ServeSettings, Settings
-from gems.shared_file import changing, write_atomically
 from gems.types import RunRow
 
 _PREFIX = "gems-"

@@ -7,8 +7,8 @@ from typing import Any
 
 from gems.apps.web.controller import has_slider
 from gems.errors import SizeError
+from gems.generation import GeneratorCapabilities
 from gems.options import Option, options_of
-from gems.types import GeneratorCapabilities
 
 _RATIOS = {"Square": (1, 1), "Landscape": (4, 3), "Portrait": (3, 4), "Wide": (16, 9), "Tall": (9, 16)}
 """Width to height, by name."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from gems.generation import ImageRequest
 from gems.models.blocks import rendering
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.detection import Detector
@@ -22,7 +23,6 @@ from gems.models.blocks.retouch import Retouch, find_bounds, find_change, join_b
 from gems.models.blocks.scene import Box, Scene, describe_scene
 from gems.models.images import decode_image, flatten_image
 from gems.models.masks import feather_mask, read_mask
-from gems.types import ImageRequest
 
 DESCRIBED = "The whole picture shows:"
 """What follows it in the request of an edit is a description of the result."""

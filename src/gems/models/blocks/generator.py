@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from gems.generation import GeneratedImage, GeneratorCapabilities, ImageRequest
 from gems.models.blocks import rendering
 from gems.models.blocks.detection import Detector
 from gems.models.blocks.editor import Edit, edit_picture
@@ -17,7 +18,6 @@ from gems.models.blocks.prompt_spec import explain_limits, parse_prompt
 from gems.models.blocks.scene import Scene
 from gems.models.images import encode_png
 from gems.models.masks import check_edit, keep_outside
-from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,12 @@ from gems.errors import (
     RejectedRequestError,
     UnreadableReplyError,
 )
+from gems.generation import GeneratorCapabilities, ImageRequest
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
 from gems.models.http import MAX_IMAGE_BYTES, error_from_response, make_client_options, translate_error
 from gems.models.images import encode_png, unpack_base64
 from gems.models.masks import read_mask
 from gems.observability.redaction import display_url, hide, redact, shorten
-from gems.types import GeneratorCapabilities, ImageRequest
 
 if TYPE_CHECKING:
     import httpx

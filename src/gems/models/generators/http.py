@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from gems.errors import GemsError
+from gems.generation import GeneratorCapabilities, ImageRequest
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
 from gems.models.http import MAX_IMAGE_BYTES, error_from_response, error_in_reply, make_client_options
 from gems.observability.redaction import display_url, secrets_in
-from gems.types import GeneratorCapabilities, ImageRequest
 
 if TYPE_CHECKING:
     import httpx

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from PIL import Image, ImageChops
 
 from gems.errors import AuthenticationError, InvalidImageError, UnreadableReplyError
+from gems.generation import GeneratorCapabilities, ImageRequest
 from gems.models.generators.download import ImageDownloader
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
 from gems.models.http import MAX_IMAGE_BYTES, error_in_reply, make_client_options
@@ -22,7 +23,6 @@ from gems.models.masks import read_mask
 from gems.models.prices import compute_image_cost, find_image_price
 from gems.models.specs import ModelSpec, resolve_on_same_server
 from gems.observability.redaction import display_url, hide, redact, shorten
-from gems.types import GeneratorCapabilities, ImageRequest
 
 if TYPE_CHECKING:
     import openai

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from gems.errors import GemsError, InvalidImageError, RefusedError, RejectedRequestError, UnreadableReplyError
+from gems.generation import GeneratorCapabilities, ImageRequest
 from gems.models.generators.download import ImageDownloader
 from gems.models.generators.openai import OPENAI_URL, find_rejected_parameter
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
@@ -28,7 +29,6 @@ from gems.models.prices import find_image_price
 from gems.models.refusals import clean_message, find_refusal
 from gems.models.specs import ModelSpec, resolve_on_same_server
 from gems.observability.redaction import display_url, hide, redact, shorten
-from gems.types import GeneratorCapabilities, ImageRequest
 
 if TYPE_CHECKING:
     import httpx

@@ -12,12 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from gems.errors import GemsError, InvalidImageError, ProviderError, RejectedRequestError, UnreadableReplyError
+from gems.generation import GeneratedImage, GeneratorCapabilities, ImageRequest
 from gems.models.concurrency import AdaptiveLimiter
 from gems.models.http import is_retryable, translate_error, with_retries
 from gems.models.images import verify_image
 from gems.models.masks import check_edit, keep_outside
 from gems.observability.redaction import redact, scrub, secrets_in, secrets_of_address
-from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -18,7 +18,7 @@ from openai import OpenAI
 from PIL import Image
 
 from gems.errors import RateLimitError, RefusedError, ServerError
-from gems.types import ImageRequest
+from gems.generation import ImageRequest
 from tests.apps.server.openai.conftest import Serve
 from tests.apps.server.openai.test_images import ASKED
 from tests.support.scripted_service import House

@@ -20,10 +20,10 @@ from gems.apps.server.app import create_app
 from gems.apps.server.openai.images import Partials
 from gems.errors import RefusedError
 from gems.events import Judged
+from gems.generation import ImageRequest
 from gems.results import RunResult
 from gems.service import Gems
 from gems.settings import GeneratorSettings, ServeSettings, Settings
-from gems.types import ImageRequest
 from tests.apps.server.openai.conftest import Client, Serve
 from tests.support.http_server import serving
 from tests.support.scripted_models import settings_at

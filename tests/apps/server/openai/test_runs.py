@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from gems.apps.server.openai.errors import AnswerError
 from gems.apps.server.openai.runs import supported_size
+from gems.generation import GeneratorCapabilities
 from gems.options import parse_size
-from gems.types import GeneratorCapabilities
 
 FIXED = GeneratorCapabilities(
     model="fixed", default_size=(1024, 1024), sizes=((1024, 1024), (1536, 1024), (1024, 1536))

@@ -13,7 +13,7 @@ import openai as sdk
 import pytest
 
 from gems.apps.server.auth import KeyFile
-from gems.types import ImageRequest
+from gems.generation import ImageRequest
 from tests.apps.server.openai.conftest import Client, Serve
 from tests.apps.server.openai.test_conversation import streamed
 from tests.apps.server.openai.test_errors import CHAT, DRAW, told

@@ -26,9 +26,9 @@ from gems.errors import (
     SizeError,
     UnreachableError,
 )
+from gems.generation import ImageRequest
 from gems.models.generators.comfyui.generator import ComfyUIGenerator
 from gems.models.images import encode_png
-from gems.types import ImageRequest
 from tests.support.comfyui_server import ComfyUIServer, serving_comfyui
 from tests.support.comfyui_workflows import (
     Nodes,

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from gems.errors import EditingUnsupportedError, OptionError, SizeError
+from gems.generation import GeneratedImage
 from gems.models import masks
 from gems.models.generators.diffusers.classes import find_tasks
 from gems.models.generators.diffusers.presets import find_recipe
 from gems.models.registration import Aligned
-from gems.types import GeneratedImage
 from tests.support import tiny_editors, tiny_pipelines
 from tests.support.diffusers_generators import ask, behind, drawing, pixels, wrap_call
 

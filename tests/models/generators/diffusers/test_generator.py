@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from gems.errors import ConfigurationError, MissingExtraError, OptionError, PromptError, SizeError
+from gems.generation import ImageRequest
 from gems.models.base import ImageGenerator
 from gems.models.generators.diffusers.generator import DiffusersGenerator
-from gems.types import ImageRequest
 from tests.support import tiny_pipelines
 from tests.support.diffusers_generators import PATIENCE_S, ask, drawing, pixels, wrap_call
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gems.generation import ImageRequest
 from gems.models.generators.diffusers.generator import DiffusersGenerator
 from gems.models.generators.diffusers.loading import load_pipeline
 from gems.models.generators.diffusers.presets import find_recipe
 from gems.models.generators.diffusers.prompt_encoder import PromptEncoder, join_embeddings
-from gems.types import ImageRequest
 from tests.support import tiny_pipelines
 from tests.support.diffusers_generators import ask, drawing, pixels
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from gems.errors import ConfigurationError, InvalidImageError, ModelFilesError, OptionError, OutOfMemoryError
+from gems.generation import GeneratedImage, ImageRequest
 from gems.models.generators.diffusers.generator import DiffusersGenerator
 from gems.models.generators.diffusers.loading import choose_offload
-from gems.types import GeneratedImage, ImageRequest
 from tests.support import tiny_pipelines
 
 torch = pytest.importorskip("torch")

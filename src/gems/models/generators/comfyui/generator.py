@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from PIL import Image, ImageChops
 
 from gems.errors import EditingUnsupportedError, RejectedRequestError
+from gems.generation import GeneratorCapabilities, ImageRequest
 from gems.models.generators.comfyui.inputs import bind
 from gems.models.generators.comfyui.protocol import ComfyUIServer
 from gems.models.generators.comfyui.workflow import Nodes, Workflow, copy_for, leave_out
@@ -21,7 +22,6 @@ from gems.models.http import translate_error, with_retries
 from gems.models.images import encode_png
 from gems.models.masks import read_mask
 from gems.observability.redaction import display_url, hide, secrets_in
-from gems.types import GeneratorCapabilities, ImageRequest
 
 _MULTIPLES = {"Flux2": 16, "HunyuanImage": 32, "Latent": 8}
 """Pixels of one latent pixel, by a word in the class of the node with the size: the server rounds other sizes down."""

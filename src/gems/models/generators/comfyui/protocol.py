@@ -22,10 +22,10 @@ from gems.errors import (
     ServerError,
     UnreadableReplyError,
 )
+from gems.generation import Progress
 from gems.models.generators.comfyui.workflow import Nodes, describe_node
 from gems.models.http import MAX_IMAGE_BYTES, error_from_response, make_client_options
 from gems.observability.redaction import redact, shorten
-from gems.types import Progress
 
 if TYPE_CHECKING:
     from ssl import SSLContext

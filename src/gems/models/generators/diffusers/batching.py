@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 
 from gems.errors import GemsError, ProviderError
-from gems.types import GeneratedImage, ImageRequest
+from gems.generation import GeneratedImage, ImageRequest
 
 _LINGER_S = 0.01
 """Wait for further requests after the first: candidates of a round arrive within a millisecond of each

@@ -14,6 +14,7 @@ from functools import partial
 from PIL import Image
 
 from gems.errors import ConfigurationError, GemsError, MissingExtraError, OptionError, OutOfMemoryError, PromptError
+from gems.generation import SEEDS, GeneratedImage, GeneratorCapabilities, ImageRequest
 from gems.models.generators.diffusers.adapters import Lora, check_packages, find_lora
 from gems.models.generators.diffusers.batching import BatchWorker, Job
 from gems.models.generators.diffusers.inference import GenerationStopped, choose_task, generate_batch
@@ -26,7 +27,6 @@ from gems.models.generators.diffusers.loading import (
 )
 from gems.models.generators.diffusers.presets import find_recipe
 from gems.models.masks import check_edit
-from gems.types import SEEDS, GeneratedImage, GeneratorCapabilities, ImageRequest
 
 _log = logging.getLogger(__name__)
 

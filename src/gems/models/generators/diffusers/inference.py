@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from gems.errors import GemsError, InvalidImageError, OptionError, OutOfMemoryError, ProviderError, RefusedError
+from gems.generation import GeneratedImage, ImageRequest
 from gems.models.generators.diffusers.classes import PipelineClass, Task
 from gems.models.generators.diffusers.loading import (
     LoadedPipeline,
@@ -25,7 +26,6 @@ from gems.models.generators.diffusers.prompt_encoder import Embeddings, PromptEn
 from gems.models.images import encode_png, open_flat
 from gems.models.masks import keep_outside, read_mask
 from gems.observability.redaction import redact, shorten
-from gems.types import GeneratedImage, ImageRequest
 
 
 class GenerationStopped(Exception):  # noqa: N818 - not a fault

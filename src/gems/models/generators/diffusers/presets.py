@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gems.errors import ModelFilesError, ModelSpecError
+from gems.generation import GeneratorCapabilities
 from gems.models.generators.diffusers.classes import PipelineClass, Task, find_class, find_tasks
-from gems.types import GeneratorCapabilities
 
 DOWNLOAD_AGAIN = "Download the model again."
 _LAYOUT = "Use a directory in Diffusers layout."

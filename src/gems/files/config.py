@@ -19,8 +19,8 @@ from pydantic import BaseModel
 from pydantic_settings import BaseSettings, DotEnvSettingsSource
 
 from gems.errors import ConfigurationError, GemsError, MissingExtraError
-from gems.shared_file import changing, write_atomically
-from gems.trust import ENV_FILE, read_trust
+from gems.files.shared import changing, write_atomically
+from gems.files.trust import ENV_FILE, read_trust
 
 logger = logging.getLogger(__name__)
 SERVICE = "gems"

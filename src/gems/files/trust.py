@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from gems.errors import ConfigurationError, StorageError
-from gems.shared_file import changing, write_atomically
+from gems.files.shared import changing, write_atomically
 
 ENV_FILE = ".env"
 _FILE = "trusted.json"
