@@ -189,22 +189,12 @@ async def _confirm_and_look(
     is_mended: bool,
     work: NodeContext,
 ) -> Judgement:
-    """Confirm an image, and look again at what failed before; an image stays confirmed if these looks fail.
-
-    Both are asked at once: nearly all that seem complete are confirmed.
-    """
-    confirming = confirm(image, judgement, requirements, work)
-    looking = look_again(image, names, requirements, work)
-    confirmed, looks = await asyncio.gather(confirming, looking, return_exceptions=True)
-    if isinstance(confirmed, BaseException):
-        raise confirmed
-    if not all_met(confirmed.answers):
-        return confirmed
-    judgement = confirmed
+    """Confirm an image, then look again at what failed before; an image stays confirmed if these looks fail."""
+    judgement = await confirm(image, judgement, requirements, work)
+    if not all_met(judgement.answers):
+        return judgement
     try:
-        if isinstance(looks, BaseException):
-            raise looks
-        judgement = take_looks(confirmed, looks)
+        judgement = take_looks(judgement, await look_again(image, names, requirements, work))
         if is_mended and all_met(judgement.answers):
             judgement = await look_for_damage(image, judgement, requirements, work)
     except ProviderError as error:

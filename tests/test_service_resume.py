@@ -148,7 +148,8 @@ async def test_failed_question_is_asked_again_and_no_other(
     assert unchanging(resumed) == await undisturbed(tmp_path)
     assert len(house.drawn()) == len(set(house.drawn())) == 3
     asked = [(question.task, question.text, question.pictures) for question in house.chat.asked]
-    assert len(asked) - len(set(asked)) == times
+    # The last looks at what failed before ask the same twice.
+    assert len(asked) - len(set(asked)) == times + 1
 
 
 @pytest.mark.parametrize("node", ["reflect", "checklist", "generator"])

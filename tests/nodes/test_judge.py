@@ -31,7 +31,6 @@ from gems.types import (
     total_usage,
 )
 from tests.support.scripted_models import OPTIONS, Asked, Desk, at_looks, checks
-from tests.support.scripted_service import PATIENCE_S
 from tests.support.stub.models import flat_picture
 
 
@@ -257,22 +256,6 @@ async def test_what_failed_in_an_earlier_round_is_looked_at_twice_more(
     assert values(update) == ["yes", final]
     assert (update["stop_reason"] == "passed") == (final == "yes")
     assert {asked.tag("question") for asked in desk.chat.about("verify")} == {"Question 2?"}
-
-
-async def test_confirmation_and_looks_are_asked_at_the_same_time(desk: Desk) -> None:
-    together = asyncio.Barrier(3)
-
-    async def answer(asked: Asked) -> Any:
-        if asked == desk.chat.asked[0]:
-            return checks("yes", "yes")
-        # Nobody is answered before the confirmation and both looks were asked.
-        await together.wait()
-        return checks("yes", "yes") if asked.task == "checklist" else "Yes."
-
-    desk.chat.script |= {"checklist": answer, "verify": answer}
-    async with asyncio.timeout(PATIENCE_S):
-        update = await judge(await state(desk, rounds=[earlier_round("yes", "no")]), desk.work(round=2))
-    assert (update["stop_reason"], len(desk.chat.asked)) == ("passed", 4)
 
 
 async def test_looks_do_not_save_what_is_not_confirmed(desk: Desk) -> None:
