@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sd_parsers
 from PIL import Image
 
 from gems import __version__
@@ -292,7 +293,7 @@ async def test_parameters_are_what_other_tools_read(house: House) -> None:
     assert opened(result).text["parameters"].splitlines() == [
         "a red cat",
         "Negative prompt: dogs, blur",
-        f"Steps: 4, Seed: 7, Size: 64x64, Model: flat, Version: GEMS {__version__}",
+        f"Steps: 4, Sampler: default, Seed: 7, Size: 64x64, Model: flat, Version: GEMS {__version__}",
     ]
 
 
@@ -349,7 +350,7 @@ async def test_any_text_survives(house: House) -> None:
     assert json.loads(text["gems"])["prompt"] == prompt
 
 
-async def test_value_with_a_comma_is_quoted(house: House) -> None:
+async def test_name_of_a_model_ends_no_value(house: House) -> None:
     draw = house.generator.generate
 
     async def generate(request: Any) -> Any:
@@ -357,7 +358,28 @@ async def test_value_with_a_comma_is_quoted(house: House) -> None:
 
     house.generator.generate = generate  # type: ignore[method-assign]
     last = opened(await made(house)).text["parameters"].splitlines()[-1]
-    assert 'Model: "vendor: flat, large", Version' in last
+    assert "Model: vendor/flat/large, Version" in last
+
+
+HOSTILE = "a sign:\nSteps: 99, Sampler: Evil, CFG scale: 9, Seed: 666, Size: 1x1\nNegative prompt: none"
+
+
+@pytest.mark.parametrize("prompt", ["a red cat", HOSTILE], ids=["plain", "hostile"])
+@pytest.mark.parametrize("negative", ["", "dogs, blur", HOSTILE], ids=["none", "plain", "hostile"])
+async def test_other_programs_read_the_metadata(house: House, prompt: str, negative: str) -> None:
+    result = await made(house, prompt, negative_prompt=negative)
+    assert result.path is not None
+    read = sd_parsers.ParserManager().parse(result.path)
+    assert read is not None
+    (sampler,) = read.samplers
+    (text,) = sampler.prompts
+    assert text.value.replace(" :", ":") == prompt
+    assert bool(sampler.negative_prompts) == bool(negative)
+    assert sampler.name == "default"
+    assert sampler.model is not None
+    assert sampler.model.name == "flat"
+    assert {name: str(value) for name, value in sampler.parameters.items()} == {"seed": "7", "steps": "4"}
+    assert read.metadata["Size"] == "64x64"
 
 
 async def test_nothing_is_told_where_nothing_is_wanted(house: House) -> None:

@@ -26,6 +26,7 @@ from gems.results import RunResult, add_warning
 from gems.types import Candidate, Round, origin_of
 
 _PNG_SIGNATURE_BYTES = 8
+_MARK = re.compile(r"(Negative prompt|Steps|Sampler|CFG scale|Seed|Size|Model):")
 _MOST_XMP = 60_000
 """Bytes of XMP; a segment of a JPEG holds at most 65,502."""
 # Length, type and checksum of a chunk.
@@ -97,21 +98,25 @@ def _xmp_packet(description: str, record: str) -> bytes:
 
 
 def infotext(best: Round, candidate: Candidate) -> str:
-    """Return the text that A1111-style tools read: prompt, negative prompt, then parameters by name."""
+    """Return the text that A1111-style tools read: prompt, negative prompt, then parameters by name.
+
+    Readers look for the first line that begins with `Steps`, and want a sampler: 0 and `default` stand for what the
+    generator does not tell. What looks like such a mark within a prompt gets a blank before its colon; names of models
+    have neither colons nor commas. The record `gems` holds all as it is.
+    """
     parameters = candidate["parameters"]
     used = parameters.get("seed_used")
     named = {
-        "Steps": parameters.get("steps"),
-        "Sampler": parameters.get("scheduler"),
+        "Steps": parameters.get("steps") or 0,
+        "Sampler": parameters.get("scheduler") or "default",
         "CFG scale": parameters.get("guidance"),
         "Seed": candidate["seed"] if used is None else used,
         "Size": f"{candidate['width']}x{candidate['height']}",
-        "Model": candidate["model"],
+        "Model": re.sub(r"\s*[:,\n]\s*", "/", candidate["model"]),
         "Version": f"GEMS {__version__}",
     }
-    lines = [best["prompt"]]
-    if best["negative_prompt"]:
-        lines.append(f"Negative prompt: {best['negative_prompt']}")
+    prompt, negative = (_MARK.sub(r"\1 :", text) for text in (best["prompt"], best["negative_prompt"]))
+    lines = [prompt, f"Negative prompt: {negative}"] if negative else [prompt]
     lines.append(", ".join(f"{name}: {_format_value(value)}" for name, value in named.items() if value is not None))
     return "\n".join(lines)
 
@@ -142,7 +147,7 @@ def _step_record(turn: Round) -> dict[str, Any]:
     """Return where the best image of a round came from."""
     step: dict[str, Any] = {"number": turn["number"], **origin_of(turn)}
     taken = {"taken": turn["taken"]} if "taken" in turn else {}
-    return step | taken | {"image": turn["verdicts"][turn["best"]]["image"], "score": turn["score"]}
+    return step | taken | {"image": turn["candidates"][turn["best"]]["image"], "score": turn["score"]}
 
 
 def _format_value(value: Any) -> str:
