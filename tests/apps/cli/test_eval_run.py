@@ -153,7 +153,7 @@ def test_budget_needs_prices_and_ends_it(
         (["--languages", "zh"], "geneval has no prompts in zh."),
         (["--harness", "best-of-n", "--images", "17"], "best-of-n generates at most 16 images"),
         (["--harness", "paper", "--learn"], "cannot learn from each other"),
-        (["--out", "nonsense://x"], "cannot be opened"),
+        (["--out", "nonsense://x"], "its protocol is not among those that store files"),
         (["--data", "nowhere"], "nowhere"),
         (["--generator-profile", "best"], "Unknown generator profile: 'best'"),
         (["--generator-profile", "paper"], "has no settings for blocks"),

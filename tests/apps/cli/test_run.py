@@ -285,7 +285,8 @@ def test_a_picture_is_edited_and_shown(photo: str, painter: StubServer, tmp_path
     assert line.endswith(f"{told['options']['source']}.png")
     assert Path(line.removeprefix("source: ")).exists()
     page = tmp_path / "page.html"
-    assert here("report", "last", "-o", str(page)).exit_code == 0
+    reported = here("report", "last", "-o", str(page))
+    assert reported.exit_code == 0, reported.stderr
     assert "The original, which each round edits" in page.read_text("utf-8")
 
 
