@@ -176,7 +176,7 @@ def test_a_defect_is_told_without_its_details(
     assert "A request failed." in caplog.text
 
 
-@pytest.mark.parametrize("path", ["/v1/nonesuch", "/v1/", "/v1/images", "/v1/images/variations"])
+@pytest.mark.parametrize("path", ["/v1/nonesuch", "/v1/", "/v1/images"])
 def test_routes_that_are_not_there(shared_base: str, path: str) -> None:
     assert told(httpx.post(shared_base + path, json={}), 404)["code"] == "unknown_url"
 

@@ -37,7 +37,8 @@ def objects_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_these_are_all_routes(base: str) -> None:
-    assert sorted(operations(base)) == sorted(ROUTES)
+    ours = ("POST", "/v1/rewards")
+    assert sorted(operations(base)) == sorted([*ROUTES, ours])
 
 
 @pytest.mark.parametrize("mode", _MODES, ids=lambda mode: mode.value)
