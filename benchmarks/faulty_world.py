@@ -127,6 +127,10 @@ def _reflect(text: str, _content: Any) -> Any:
     return {"experience": "Something was missing.", "prompt": next_prompt}
 
 
+def _mend(text: str, content: Any) -> Any:
+    return _reflect(text, content) | {"instruction": "Add what is missing."}
+
+
 _TASKS = {
     "route": _route,
     "enhance": _enhance,
@@ -138,6 +142,7 @@ _TASKS = {
     "summarise": _reflect,
     "refine": _reflect,
     "reflect": _reflect,
+    "mend": _mend,
 }
 
 
