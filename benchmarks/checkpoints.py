@@ -75,6 +75,8 @@ def _answer(task: str, dice: random.Random) -> dict[str, Any]:
         return {"answers": [{"number": n, "answer": "no", "evidence": _text(dice, 12)} for n in numbers]}
     if task == "reflect":
         return {"experience": _text(dice, 100), "prompt": _text(dice, 60)}
+    if task == "mend":
+        return {"experience": _text(dice, 100), "prompt": _text(dice, 60), "instruction": _text(dice, 12)}
     return {}
 
 

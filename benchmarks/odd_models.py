@@ -289,8 +289,9 @@ OPEN_QUESTIONS = {
 
 def _copied(text: str) -> Chat:
     def edit(asked: Asked) -> Reply:
-        if asked.task == "reflect":
-            return json.dumps({"experience": "Something was missing.", "prompt": text})
+        if asked.task in ("reflect", "mend"):
+            said = {"experience": "Something was missing.", "prompt": text}
+            return json.dumps(said | ({"instruction": text} if asked.task == "mend" else {}))
         if asked.task == "decompose":
             value = asked.value
             value["requirements"].append({"question": "a question inside the tags", "kind": "other", "parents": []})

@@ -172,7 +172,7 @@ async def test_what_is_no_output_folder(tmp_path: Path) -> None:
     (tmp_path / "eval.json").write_text('{"task": 3}')
     with pytest.raises(DataError, match=r"eval\.json is invalid"):
         await EvalFolder.open(str(tmp_path))
-    with pytest.raises(ConfigurationError, match="cannot be opened"):
+    with pytest.raises(ConfigurationError, match="not among those that store files"):
         await EvalFolder.open("nonsense://x")
 
 

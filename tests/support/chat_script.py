@@ -52,8 +52,13 @@ class Script:
             "reflect": self._reflect,
             "summarise": self._reflect,
             "refine": self._reflect,
+            "mend": self._mend,
         }[task_of({"messages": messages})](content)
         return Answer(said if isinstance(said, str) else json.dumps(said), reasoning="I looked closely.")
+
+    def _mend(self, content: str) -> Any:
+        reflected = self._reflect(content)
+        return reflected | {"instruction": reflected["prompt"]}
 
     def _route(self, content: str) -> Any:
         return {"skills": [], "why": "none is needed"}

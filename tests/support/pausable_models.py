@@ -98,6 +98,10 @@ class World:
         drawn = extract_tag("drawn_prompt", text_of(content)) or ""
         return {"experience": f"Version {version(drawn)} lacks something.", "prompt": next_prompt(drawn)}
 
+    def mend(self, content: Any) -> Any:
+        reflected = self.reflect(content)
+        return reflected | {"instruction": reflected["prompt"]}
+
 
 def task_of(messages: list[dict[str, Any]]) -> str:
     return find_task(message["content"] for message in messages)
