@@ -66,8 +66,9 @@ async def prepare_skills(state: State, work: NodeContext) -> Update:
     needs = any(
         skill is None or skill.runs_code or not keeps_own_words(skill, state["prompt"], work) for skill in skills
     )
-    # Nothing is drawn that cannot be judged.
-    return await await_requirements(state, work) if needs or work.has_failed_ahead(_REQUIREMENTS) else {}
+    # Nothing is drawn that cannot be judged, as with a wrong key or an address where nobody listens.
+    is_doubtful = work.has_failed_ahead(_REQUIREMENTS) or not work.context.chats["planner"].has_answered
+    return await await_requirements(state, work) if needs or is_doubtful else {}
 
 
 async def _list_requirements(state: State, work: NodeContext) -> Update:

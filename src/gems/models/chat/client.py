@@ -57,6 +57,7 @@ class ChatClient:
 
     Attributes:
         is_remote: Whether the name stands for a model at an endpoint, of which can be remembered what it does.
+        has_answered: Whether it has answered a question of this process.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class ChatClient:
         self.model = model
         self.name = name
         self.is_remote = adapt is not None
+        self.has_answered = False
         self.limits = limits or ChatLimits()
         self._adapt = adapt
         self.capabilities = Capabilities(set(FEATURES) - {"parts", "system"} if adapt is None else lacking)
@@ -175,6 +177,7 @@ class ChatClient:
             record(_as_wasted(usage))
             raise
         record(usage)
+        self.has_answered = True
         return reply
 
     async def _receive(self, stream: Any, parts: list[BaseMessageChunk]) -> AIMessage:
