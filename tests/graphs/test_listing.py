@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gems.errors import UnreachableError
+from gems.errors import AuthenticationError, UnreachableError
 from gems.generation import ImageRequest
 from gems.service import Gems
 from gems.skills.models import Skill
@@ -57,6 +57,8 @@ class Order:
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     code = coded(tmp_path / "code", WITH_CODE)
     async with opened_desk(tmp_path / "home", skills=[GUIDANCE, OTHERS, code]) as desk:
+        # As after another run: nothing is drawn while an endpoint that may not exist has answered nothing.
+        desk.context.chats["planner"].has_answered = True
         yield desk
 
 
@@ -145,7 +147,7 @@ async def test_image_is_kept_whose_requirements_cannot_be_listed(tmp_path: Path)
         raise UnreachableError("gone")
 
     chat.script["decompose"] = gone
-    async with Gems(settings_at(tmp_path), chat=chat, generator=generator, skills=()) as gems:
+    async with Gems(settings_at(tmp_path), chat=chat, generator=generator, skills=[GUIDANCE]) as gems:
         result = await gems.run("a red cat", seed=7)
         assert (result.stop_reason, result.failure and result.failure["error"]) == ("failed", "UnreachableError")
         assert [item.question for item in result.requirements] == ["Does this image show: a red cat?"]
@@ -172,6 +174,23 @@ async def test_nothing_is_drawn_where_it_is_known_that_nothing_can_be_listed(des
     with pytest.raises(UnreachableError):
         await carried_out(desk, skills="auto")
     assert desk.generator.requests == []
+
+
+async def test_nothing_is_drawn_before_an_endpoint_has_answered_once(desk: Desk) -> None:
+    desk.context.chats["planner"].has_answered = False
+    drawn: list[int] = []
+
+    async def gone(asked: Asked) -> Any:
+        # Long enough for whoever does not wait.
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        drawn.append(len(desk.generator.requests))
+        raise AuthenticationError("wrong key")
+
+    desk.chat.script["decompose"] = gone
+    with pytest.raises(AuthenticationError):
+        await carried_out(desk, skills="none")
+    assert drawn == [0]
 
 
 async def test_run_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
