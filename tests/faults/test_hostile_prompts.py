@@ -71,9 +71,10 @@ async def test_the_conversation_is_the_same(hostile: str, stub: StubServer, home
     assert result.requirements == plain.requirements
     assert (result.stop_reason, result.warnings) == (plain.stop_reason, plain.warnings) == ("passed", [])
     assert result.prompt == prompt
-    assert [call.body["prompt"] for call in drawings(stub)] == [prompt, f"{prompt}, better 1"]
+    edited = f"{prompt}, better 1\nThe whole picture shows: {prompt}"
+    assert [call.body["prompt"] for call in drawings(stub)] == [prompt, edited]
     for call in stub.calls("chat"):
-        if task_of(call.body) in ("route", "decompose", "reflect"):
+        if task_of(call.body) in ("route", "decompose", "mend"):
             assert extract_tag("user_prompt", text_of(call.body["messages"][1])) == prompt.strip()
 
 
@@ -86,7 +87,7 @@ async def test_hostile_answers_stay_data_too(hostile: str, stub: StubServer, hom
     stub.fault(Fault.reply(f"No. {hostile}"), times=1, when=asks_for("verify"))
     result = await carried_out(PROMPT, stub, home)
     assert (result.stop_reason, len(result.rounds)) == ("passed", 2)
-    reflected = next(call for call in stub.calls("chat") if task_of(call.body) == "reflect")
+    reflected = next(call for call in stub.calls("chat") if task_of(call.body) == "mend")
     failed = extract_tag("failed", text_of(reflected.body["messages"][1]))
     assert failed == f"1. Is there a blue square? - {' '.join(hostile.split())}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -93,5 +94,5 @@ def test_counted_tokens_are_the_cost_of_an_image() -> None:
     costs = []
     for price in (None, 0.5):
         generator = OpenAIImagesGenerator("gpt-image-1", api_key="sk-test-0123456789abcdef", price_usd=price)
-        costs.append(generator._read_image(request, {}, answer).parameters.get("cost_usd"))
+        costs.append(generator._read_image(request, {}, json.dumps(answer).encode()).parameters.get("cost_usd"))
     assert costs == [pytest.approx(0.04274), None]

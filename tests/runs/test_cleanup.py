@@ -59,7 +59,7 @@ async def rows(gems: Gems) -> dict[str, int]:
             for (table,) in server.execute(tables).fetchall():
                 if table not in ("gems_version", "checkpoint_migrations"):
                     (counts[table],) = server.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() or (0,)
-        assert len(counts) == 8
+        assert len(counts) == 10
         return counts
     for connection in (ledger._rows._connection, saver.conn):  # type: ignore[attr-defined]
         names = "SELECT name FROM sqlite_master WHERE type='table'"

@@ -233,10 +233,10 @@ def test_a_secret_is_hidden_where_it_is_cut() -> None:
 def test_every_setting_that_takes_a_key_is_known(stub: StubServer, tmp_path: Path) -> None:
     database = SecretStr("postgresql://gems:hunter22@host/db")
     settings = planted(stub, tmp_path, checkpoint=database, embedder_api_key=SecretStr("emb"))
-    known = known_secrets(settings)
-    assert {CHAT, IMAGE, BODY, "hunter22", "emb", database.get_secret_value()} <= set(known)
+    known = known_secrets(settings.model_copy(update={"detector_api_key": SecretStr("det")}))
+    assert {CHAT, IMAGE, BODY, "hunter22", "emb", "det", database.get_secret_value()} <= set(known)
     keys = [name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
-    assert keys == ["checkpoint", "embedder_api_key"], "a new one belongs into known_secrets"
+    assert keys == ["checkpoint", "embedder_api_key", "detector_api_key"], "a new one belongs into known_secrets"
     assert known_secrets(None) == ()
 
 
