@@ -19,6 +19,8 @@ from tests.support.stub.responses import count_images
 
 SIZE = "64x64"
 PLAIN_STEPS = ["decompose", "complete", "checklist", "checklist"]
+STEPS = {"never": ["reflect"], "always": ["mend", "checklist"]}
+"""What is asked for the next image, and of it whether anything broke."""
 
 
 def is_second_look(body: Any) -> bool:
@@ -193,21 +195,21 @@ async def test_a_filter_that_stops_the_judge(stub: StubServer, home: Path) -> No
         assert result.image_id is not None
 
 
-@pytest.mark.parametrize("reflections", [0, 1])
+@pytest.mark.parametrize(("reflections", "repair"), [(0, "always"), (1, "never"), (1, "always")])
 @pytest.mark.parametrize("fault", ["prose", "fences", "trailing", "think", "no_reasoning"])
 async def test_manners_of_speech_change_nothing(
-    fault: Any, reflections: int, stub: StubServer, home: Path, script: Script
+    fault: Any, reflections: int, repair: Any, stub: StubServer, home: Path, script: Script
 ) -> None:
     script.reflections = reflections
     stub.fault(Fault(fault))
     async with opened(stub, home) as gems:
-        result = await gems.run(PROMPT, size=SIZE)
+        result = await gems.run(PROMPT, size=SIZE, repair=repair)
     assert (result.stop_reason, answers(result)) == ("passed", ["yes", "yes"])
     assert len(result.rounds) == 1 + reflections
     assert result.warnings == []
     assert [item["next_prompt"] for item in result.experiences] == [f"{PROMPT}, better 1"][:reflections]
-    # A single no is asked about again.
-    usual = [*PLAIN_STEPS, *["checklist", "verify", "reflect"] * reflections]
+    # A single no is asked about again, and what failed before twice more.
+    usual = [*PLAIN_STEPS, *["checklist", "verify", *STEPS[repair], "verify", "verify"] * reflections]
     assert sorted(tasks(stub)) == sorted(usual), "nothing else was asked twice"
 
 
@@ -229,7 +231,7 @@ async def test_no_more_pictures_than_the_endpoint_takes(
     script.reflections, script.worsens = 3, True
     stub.fault(Fault("too_many_images", limit=most))
     async with opened(stub, home) as gems:
-        result = await gems.run(PROMPT, size=SIZE, profile="balanced")
+        result = await gems.run(PROMPT, size=SIZE, profile="balanced", repair="never")
     assert (result.stop_reason, len(result.rounds)) == ("passed", 4)
     assert result.warnings == []
     sent = [count_images(call.body) for call in stub.calls("chat")]
@@ -255,7 +257,7 @@ async def test_a_broken_reflector_spells_out_what_failed(stub: StubServer, home:
     script.reflections = 1
     stub.fault(Fault("empty"), when=asks_for("reflect"))
     async with opened(stub, home) as gems:
-        result = await gems.run(PROMPT, size=SIZE, max_rounds=2)
+        result = await gems.run(PROMPT, size=SIZE, repair="never", max_rounds=2)
     assert len(result.rounds) == 2
     assert "Is there a blue square?" in result.rounds[1]["prompt"]
     assert result.rounds[1]["prompt"].startswith(PROMPT)
@@ -270,9 +272,9 @@ async def test_half_a_character_is_no_obstacle(half: str, stub: StubServer, home
     judged = asks_for("verify")
     stub.fault(Fault.reply(f"Yes. {half}"), when=lambda body: bool(script.written) and judged(body))
     async with opened(stub, home) as gems:
-        result = await gems.run(PROMPT, size=SIZE, max_rounds=2)
+        result = await gems.run(PROMPT, size=SIZE, repair="never", max_rounds=2)
     assert (result.stop_reason, result.failure) == ("passed", None)
-    assert result.final_prompt == "a better \ufffd prompt"
+    assert result.final_prompt == f"{PROMPT}\na better \ufffd prompt"
 
 
 @pytest.mark.parametrize("fault", ["404", "quota"])
@@ -301,7 +303,7 @@ async def test_a_judge_that_breaks_is_resumed(stub: StubServer, home: Path, scri
     script.reflections = 1
     stub.fault(Fault("500"), when=asks_for("checklist"))
     async with opened(stub, home) as gems:
-        broken = await gems.run(PROMPT, size=SIZE)
+        broken = await gems.run(PROMPT, size=SIZE, repair="never")
         assert (broken.stop_reason, broken.status, broken.best_round) == ("failed", "failed", 1)
         assert broken.failure is not None
         assert (broken.failure["node"], broken.failure["error"]) == ("judge", "ServerError")
@@ -337,8 +339,9 @@ async def test_an_unclear_answer_is_asked_for_again(stub: StubServer, home: Path
     async with opened(stub, home) as gems:
         result = await gems.run(PROMPT, size=SIZE)
     assert (result.stop_reason, answers(result)) == ("passed", ["yes", "yes"])
-    # The unclear answer, the same again, a third since it contradicts the first, and the other requirement.
-    assert tasks(stub).count("verify") == 4
+    # The unclear answer, the same again, a third since it contradicts the first, the other requirement, and two more
+    # looks at what was a no.
+    assert tasks(stub).count("verify") == 6
 
 
 async def test_a_run_that_failed_before_its_image_is_resumed(stub: StubServer, home: Path) -> None:

@@ -33,8 +33,9 @@ async def test_before_there_is_an_image(stub: StubServer, home: Path) -> None:
 
 
 async def test_while_the_requirements_are_listed(stub: StubServer, home: Path) -> None:
+    """The endpoint has answered which skills fit; before its first answer nothing would be drawn."""
     stub.fault(HANG, when=asks_for("decompose"))
-    async with opened(stub, home, chat={"timeout_s": 100}) as gems:
+    async with opened(stub, home, skills=(SKILL,), chat={"timeout_s": 100}) as gems:
         result = await gems.run(PROMPT, size=SIZE, deadline_s=DEADLINE_S)
         assert (result.stop_reason, result.score) == ("deadline", 0.0)
         assert result.image.size == (64, 64)
@@ -53,14 +54,15 @@ async def test_in_the_first_drawing(stub: StubServer, home: Path) -> None:
     assert len(drawings(stub)) == 1
 
 
-@pytest.mark.parametrize("task", ["checklist", "verify", "reflect"])
+@pytest.mark.parametrize("task", ["checklist", "verify", "reflect", "mend"])
 async def test_in_a_question_about_an_image(task: str, stub: StubServer, home: Path, script: Script) -> None:
-    script.reflections = 1 if task == "reflect" else 0
+    script.reflections = 1 if task in ("reflect", "mend") else 0
+    repair = "always" if task == "mend" else "never"
     if task == "verify":
         stub.fault(Fault.reply(SINGLE_NO), when=asks_for("checklist"))
     stub.fault(HANG, when=asks_for(task))
     async with opened(stub, home, chat={"timeout_s": 100}) as gems:
-        result = await gems.run(PROMPT, size=SIZE, deadline_s=DEADLINE_S)
+        result = await gems.run(PROMPT, size=SIZE, deadline_s=DEADLINE_S, repair=repair)
     assert (result.stop_reason, result.best_round) == ("deadline", 1)
     assert result.failure is not None
     assert result.failure["error"] == "DeadlineReachedError"

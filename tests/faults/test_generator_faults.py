@@ -164,7 +164,7 @@ async def test_a_later_round_that_cannot_be_drawn_hands_back_the_best(
     script.reflections = 1
     stub.fault(fault, KINDS[kind], when=later)
     async with opened(stub, home, generator=kind) as gems:
-        stopped = await gems.run(PROMPT, size=SIZE)
+        stopped = await gems.run(PROMPT, size=SIZE, repair="never")
         assert (stopped.stop_reason, stopped.score, stopped.best_round) == (reason, 0.5, 1)
         assert stopped.failure is not None
         assert (stopped.failure["node"], stopped.failure["error"]) == ("generator", error)

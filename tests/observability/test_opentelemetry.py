@@ -74,7 +74,7 @@ async def test_a_span_for_the_run_each_node_and_each_call(tmp_path: Path) -> Non
     assert (facts["gems.run_id"], facts["gems.score"], facts["gems.stop_reason"]) == (result.run_id, 1, "passed")
     assert (facts["gems.rounds"], facts["gems.seed"], facts["gems.profile"]) == (2, 7, "balanced")
     nodes = Counter(span.name for span in trace.spans if span.name.startswith("gems node"))
-    once = ("begin", "planner", "decomposer", "reflector", "finish")
+    once = ("begin", "planner", "decomposer", "ready", "reflector", "finish")
     assert nodes == {f"gems node {name}": 1 for name in once} | {"gems node generator": 2, "gems node judge": 2}
     assert {trace.above(span) for span in trace.spans if span.name.startswith("gems node")} == {"gems run"}
     calls = [span for span in trace.spans if span.name.startswith("gems chat")]
@@ -115,7 +115,7 @@ async def test_errors_are_told_by_their_class(tmp_path: Path, monkeypatch: pytes
         stub.fault(Fault("500"), when=asks_for("reflect"))
         monkeypatch.setenv("GEMS_OTEL", receiver.url)
         async with opened(stub, tmp_path, key=KEY) as gems:
-            result = await gems.run(WORDS, size="64x64")
+            result = await gems.run(WORDS, size="64x64", repair="never")
         trace = Traced(receiver)
     assert result.failure is not None
     for name in ("gems chat reflect", "gems node reflector", "gems run"):

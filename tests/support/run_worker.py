@@ -34,7 +34,7 @@ async def main(home: str, base_url: str, run_id: str, candidates: str, task: str
         elif task == "repair":
             result = await gems.repair(photo(), PROMPT, seed=7, repair="always")
         else:
-            result = await gems.run(PROMPT, seed=7, size="128x128", candidates=int(candidates))
+            result = await gems.run(PROMPT, seed=7, size="128x128", candidates=int(candidates), repair="never")
     sys.stdout.write(json.dumps(result.model_dump()))
 
 
