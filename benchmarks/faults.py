@@ -160,7 +160,7 @@ def befalls(rate: float, salt: str) -> Callable[[dict[str, Any]], bool]:
     asked: Counter[str] = Counter()
 
     def decided(body: dict[str, Any]) -> bool:
-        text = json.dumps(body, sort_keys=True)
+        text = json.dumps(body, sort_keys=True, default=repr)
         asked[text] += 1
         digest = hashlib.sha256(f"{salt}\n{asked[text]}\n{text}".encode()).digest()
         return int.from_bytes(digest[:8]) / 2**64 < rate

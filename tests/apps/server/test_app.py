@@ -68,7 +68,7 @@ def test_runs_are_drained_and_go_on_with_the_next_server(stub: StubServer, world
     held = candidate_seed(7, 2, 0)
     world.hold(lambda task, asked: task == "image" and asked.seed == held)
     with gems_serve(*models(stub), GEMS_SKILLS="none") as (process, client):
-        ids = [begun(client, f"a red cat {seed}", seed=seed, size="128x128") for seed in (7, 8, 9)]
+        ids = [begun(client, f"a red cat {seed}", seed=seed, size="128x128", repair="never") for seed in (7, 8, 9)]
         assert world.held.wait(PATIENCE_S)
         with client.stream("GET", f"/runs/{ids[0]}/events") as listening:
             process.send_signal(signal.SIGTERM)
