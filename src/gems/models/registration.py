@@ -138,14 +138,15 @@ def _match_colours(
 def _check(
     pixels: NDArray[np.float32], wanted: NDArray[np.float32], where: NDArray[np.bool_], size: tuple[int, int]
 ) -> None:
-    found, goal = pixels[where] @ _WEIGHTS, wanted[where] @ _WEIGHTS
-    difference = float(np.abs(found - goal).mean())
-    if difference <= _MAX_DIFFERENCE:
-        return
-    spread = float(found.std() * goal.std())
-    correlation = float(((found - found.mean()) * (goal - goal.mean())).mean()) / spread if spread > 0 else 0.0
-    if correlation < _MIN_CORRELATION:
-        raise UnalignedEditError(
-            f"The edited image differs from its source of {size[0]}x{size[1]} pixels by {difference:.0f} of 255 levels "
-            f"outside the mask, and cannot be aligned with it (correlation {correlation:.2f})."
-        )
+    # Channel by channel, since pictures of the same brightness may have nothing else in common.
+    for found, goal in zip(pixels[where].T, wanted[where].T, strict=True):
+        difference = float(np.abs(found - goal).mean())
+        if difference <= _MAX_DIFFERENCE:
+            continue
+        spread = float(found.std() * goal.std())
+        correlation = float(((found - found.mean()) * (goal - goal.mean())).mean()) / spread if spread > 0 else 0.0
+        if correlation < _MIN_CORRELATION:
+            raise UnalignedEditError(
+                f"The edited image differs from its source of {size[0]}x{size[1]} pixels by {difference:.0f} of 255 "
+                f"levels outside the mask, and cannot be aligned with it (correlation {correlation:.2f})."
+            )
