@@ -18,7 +18,9 @@ from gems.errors import CorruptStoreError, DiskFullError, StorageError, StoreVer
 from gems.files.shared import changing
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_DAMAGED = ("malformed", "not a database", "disk image", "corrupt")
+_DAMAGED = (
+    "malformed", "not a database", "disk image", "corrupt", "Could not decode", "no such column", "no such table"
+)  # fmt: skip
 # SQLite's errors if there is no space for the files beside a database, the largest of which has 32 KiB.
 _MAYBE_FULL = ("disk I/O error", "unable to open database file")
 _ALMOST_NO_SPACE = 2**15
@@ -46,20 +48,25 @@ def translate_storage_errors(path: Path) -> Iterator[None]:
     """Raise errors of SQLite and of the file system about `path` as `StorageError`."""
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    # An error that quotes damaged text cannot be decoded itself.
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
         raise storage_error(error, path) from error
 
 
 def storage_error(error: Exception, path: Path) -> StorageError:
-    """Return the `StorageError` for an `OSError` or `sqlite3.Error` about `path`."""
+    """Return the `StorageError` for an error of SQLite or of the file system about `path`."""
     if isinstance(error, StorageError):
         return error
     message = str(error)
     if _is_disk_full(error, path):
         return DiskFullError(f"{path} could not be written: no space is left on the disk.")
-    if isinstance(error, sqlite3.Error) and any(mark in message for mark in _DAMAGED):
+    if isinstance(error, UnicodeDecodeError) or (isinstance(error, sqlite3.Error) and _names_damage(message)):
         return CorruptStoreError(f"{path} is damaged ({message}).", hint=_MOVE_HINT)
     return StorageError(f"{path} could not be used: {message}.")
+
+
+def _names_damage(message: str) -> bool:
+    return any(mark in message for mark in _DAMAGED)
 
 
 def _is_disk_full(error: Exception, path: Path) -> bool:
@@ -126,7 +133,7 @@ def _find_damage(path: Path) -> bool:
     try:
         connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
         return list(connection.execute("PRAGMA quick_check(1)")) != [("ok",)]
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         return isinstance(storage_error(error, path), CorruptStoreError)
     finally:
         connection.close()

@@ -188,6 +188,9 @@ def test_processes_that_start_at_once_share_a_new_home(tmp_path: Path) -> None:
         (sqlite3.OperationalError("database or disk is full"), DiskFullError),
         (sqlite3.DatabaseError("database disk image is malformed"), CorruptStoreError),
         (sqlite3.DatabaseError("file is not a database"), CorruptStoreError),
+        (sqlite3.OperationalError("Could not decode to UTF-8 column 'type' with text '?'"), CorruptStoreError),
+        (sqlite3.OperationalError("no such column: channel"), CorruptStoreError),
+        (UnicodeDecodeError("utf-8", b"\x8c", 0, 1, "invalid start byte"), CorruptStoreError),
         (PermissionError(errno.EACCES, "Permission denied"), StorageError),
         (sqlite3.OperationalError("attempt to write a readonly database"), StorageError),
         (sqlite3.OperationalError("database is locked"), StorageError),
@@ -282,3 +285,16 @@ async def test_a_cancelled_write_is_committed(tmp_path: Path) -> None:
         with contextlib.closing(sqlite3.connect(path, timeout=0)) as other, other:
             other.execute("INSERT INTO found VALUES ('b')")
             assert other.execute("SELECT value FROM found").fetchall() == [("a",), ("b",)]
+
+
+async def test_schema_that_cannot_be_decoded_is_damage(tmp_path: Path, opening: Opening) -> None:
+    path = tmp_path / "store.sqlite3"
+    async with opening(path):
+        pass
+    raw = sqlite3.connect(path)
+    raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    raw.close()
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE", b"\x8c\x8c\x8c\x8c\x8c\x8c TABLE"))
+    with pytest.raises(CorruptStoreError, match="is damaged"):
+        async with opening(path):
+            pass
