@@ -134,6 +134,7 @@ def _mend(text: str, content: Any) -> Any:
 _TASKS = {
     "route": _route,
     "enhance": _enhance,
+    "prepare": _enhance,
     "keep": _keep,
     "decompose": _decompose,
     "complete": _complete,

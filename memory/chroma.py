@@ -2,14 +2,15 @@
 
 Chroma's client for a folder keeps an index in memory and does not support several processes. So each access
 holds a lock file, writers increment an epoch number beside the folder, and a process that finds a different
-epoch reopens the folder before reading.
+epoch reopens the folder before reading. It also keeps every collection's index in memory once it was used,
+with its open files, so the folder is reopened when these are too many.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,8 @@ from gems.errors import ConfigurationError, CorruptStoreError, GemsError, Memory
 from gems.memory.sqlite import storage_error
 
 T = TypeVar("T")
+MOST_INDEXES = 64
+"""Indexes of a folder that may be open: each is some megabytes of memory and four open files."""
 _OPEN_LOCK = threading.Lock()
 _DAMAGED = ("not a database", "malformed", "corrupt", "disk image", "hnsw", "compaction", "no such table")
 _REBUILD = "Run `gems memory rebuild` to rebuild it from the runs' trajectories."
@@ -36,8 +39,11 @@ class Connection(Protocol):
     def is_empty(self) -> bool:
         """Return whether the store is certainly empty, without opening anything."""
 
-    def use(self, action: Callable[[Any], T], *, writing: bool) -> T:
-        """Call `action` with the client and return its result; any failure is a StorageError."""
+    def use(self, action: Callable[[Any], T], *, writing: bool, indexes: Collection[str] = ()) -> T:
+        """Call `action` with the client and return its result; any failure is a StorageError.
+
+        `indexes` are the names of the collections whose vectors it reads or writes.
+        """
 
     def clear(self) -> str:
         """Start an empty store; return the path of the old one, or "" if it was deleted."""
@@ -66,6 +72,7 @@ class LocalConnection:
         self._epoch_file = folder.with_name(f"{folder.name}.epoch")
         self._epoch = ""
         self._client: Any = None
+        self._indexes: set[str] = set()
 
     @classmethod
     def shared(cls, folder: Path) -> LocalConnection:
@@ -78,12 +85,12 @@ class LocalConnection:
     def is_empty(self) -> bool:
         return not self._folder.exists()
 
-    def use(self, action: Callable[[Any], T], *, writing: bool) -> T:
+    def use(self, action: Callable[[Any], T], *, writing: bool, indexes: Collection[str] = ()) -> T:
         try:
             with self._lock:
                 self._folder.parent.mkdir(parents=True, exist_ok=True)
                 with self._file_lock:
-                    client = self._current()
+                    client = self._current(indexes)
                     if writing:
                         # Incremented first: if this process dies in the middle, others reopen the folder.
                         self._increment_epoch()
@@ -129,10 +136,13 @@ class LocalConnection:
         with self._lock:
             self._close_client()
 
-    def _current(self) -> Any:
+    def _current(self, indexes: Collection[str]) -> Any:
         epoch = self._read_epoch()
-        if self._client is not None and (epoch != self._epoch or not self._folder.exists()):
+        has_changed = epoch != self._epoch or not self._folder.exists()
+        # Chroma's own limit of indexes is all files that the process may open, and fails for unsaved ones.
+        if has_changed or len(self._indexes.union(indexes)) > MOST_INDEXES:
             self._close_client()
+        self._indexes.update(indexes)
         if self._client is None:
             import chromadb  # noqa: PLC0415 - heavy
 
@@ -158,6 +168,7 @@ class LocalConnection:
         if self._client is not None:
             self._client.close()
             self._client = None
+        self._indexes.clear()
 
     def _damaged_error(self, message: str) -> CorruptStoreError:
         return CorruptStoreError(f"The store of experiences {self._folder} is damaged ({message}).", hint=_REBUILD)
@@ -186,7 +197,13 @@ class ServerConnection:
     def is_empty(self) -> bool:
         return False  # Only the server knows.
 
-    def use(self, action: Callable[[Any], T], *, writing: bool) -> T:  # noqa: ARG002 - the server locks by itself
+    def use(
+        self,
+        action: Callable[[Any], T],
+        *,
+        writing: bool,  # noqa: ARG002 - the server locks by itself
+        indexes: Collection[str] = (),  # noqa: ARG002 - and opens its indexes
+    ) -> T:
         try:
             if self._client is None:
                 import chromadb  # noqa: PLC0415 - heavy

@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import json
 import operator
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from langgraph.store.base import (
@@ -103,6 +104,8 @@ def _namespace_matches(namespace: tuple[str, ...], condition: MatchCondition) ->
 
 Namespace = tuple[str, ...]
 _NAMESPACE, _EMBEDDER = "gems_namespace", "gems_embedder"
+_LISTED: WeakKeyDictionary[Any, dict[Namespace, Any]] = WeakKeyDictionary()
+"""Collections of the open clients of folders: listing takes as long as there are many, one or more for each owner."""
 _UNRELATED = "gems-unrelated-"
 """Begins the names of collections without a namespace, which hold the vectors of unrelated texts."""
 
@@ -147,7 +150,8 @@ class ChromaStore(BaseStore):
         searches = [op for op in listed if isinstance(op, SearchOp)]
         if any(not isinstance(op, PutOp) for op in listed) and not self._connection.is_empty():
             vectors = await self._query_vectors(searches)
-            await self._on_thread(lambda client: self._read(client, listed, vectors, results))
+            searched = {_collection_name(op.namespace_prefix) for op in searches if op.query}
+            await self._on_thread(lambda client: self._read(client, listed, vectors, results), indexes=searched)
         else:
             for index, op in enumerate(listed):
                 results[index] = [] if isinstance(op, SearchOp | ListNamespacesOp) else None
@@ -235,9 +239,11 @@ class ChromaStore(BaseStore):
         self._thread.shutdown()
         self._connection.close()
 
-    async def _on_thread(self, action: Callable[[Any], T], *, writing: bool = False) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: self._connection.use(action, writing=writing))
+    async def _on_thread(
+        self, action: Callable[[Any], T], *, writing: bool = False, indexes: Collection[str] = ()
+    ) -> T:
+        use = partial(self._connection.use, action, writing=writing, indexes=indexes)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, use)
 
     async def _pages(
         self, namespace: Namespace, include: list[str], limit: int | None = None, offset: int = 0
@@ -255,7 +261,7 @@ class ChromaStore(BaseStore):
                 for start in range(offset, end, _PAGE)
             ]
 
-        return await self._on_thread(read)
+        return await self._on_thread(read, indexes=[_collection_name(namespace)] if "embeddings" in include else ())
 
     async def _query_vectors(self, searches: Sequence[SearchOp]) -> dict[str, Vector]:
         queries = list(dict.fromkeys(op.query for op in searches if op.query))
@@ -337,7 +343,8 @@ class ChromaStore(BaseStore):
         for namespace, by_key in latest.items():
             gone = [key for key, op in by_key.items() if op.value is None]
             if gone and not self._connection.is_empty():
-                await self._on_thread(partial(_delete, namespace=namespace, keys=gone), writing=True)
+                delete = partial(_delete, namespace=namespace, keys=gone)
+                await self._on_thread(delete, writing=True, indexes=[_collection_name(namespace)])
             if written := {key: _prepare(op) for key, op in by_key.items() if op.value is not None}:
                 await self._write(namespace, written)
 
@@ -363,7 +370,11 @@ class ChromaStore(BaseStore):
         texts = [item["text"] for item in changed.values() if item["indexed"]]
         vectors = await embedder.embed(texts) if texts else []
         upsert = partial(_upsert, namespace=namespace, identity=embedder.identity, vectors=vectors)
-        await self._on_thread(lambda client: upsert(client, written=written, changed=changed), writing=True)
+        await self._on_thread(
+            lambda client: upsert(client, written=written, changed=changed),
+            writing=True,
+            indexes=[_collection_name(namespace)],
+        )
 
 
 @asynccontextmanager
@@ -389,16 +400,22 @@ def _collection_name(namespace: Namespace) -> str:
 
 def _existing(client: Any) -> dict[Namespace, Any]:
     """Return all complete collections of GEMS by namespace."""
-    found = {}
+    if (listed := _LISTED.get(client)) is not None:
+        return listed
+    found: dict[Namespace, Any] = {}
     for collection in client.list_collections():
         metadata = collection.metadata or {}
         if _NAMESPACE in metadata and not collection.name.endswith(("-new", "-old")):
             found[tuple(json.loads(metadata[_NAMESPACE]))] = collection
+    if client.get_settings().is_persistent:
+        # When another process has written, the folder has a new client.
+        _LISTED[client] = found
     return found
 
 
 def _create(client: Any, namespace: Namespace, identity: str, name: str) -> Any:
     metadata = {_NAMESPACE: json.dumps(namespace), _EMBEDDER: identity}
+    _LISTED.pop(client, None)
     return client.get_or_create_collection(name, embedding_function=None, metadata=metadata, configuration=_HNSW)
 
 
@@ -528,6 +545,7 @@ def _fill(client: Any, name: str, page: dict[str, Any], vectors: Sequence[Vector
 
 def _swap(client: Any, namespace: Namespace) -> None:
     name = _collection_name(namespace)
+    _LISTED.pop(client, None)
     client.get_collection(name, embedding_function=None).modify(name=f"{name}-old")
     client.get_collection(f"{name}-new", embedding_function=None).modify(name=name)
     client.delete_collection(f"{name}-old")
@@ -535,6 +553,7 @@ def _swap(client: Any, namespace: Namespace) -> None:
 
 def _repair(client: Any) -> None:
     """Repair what a process left that died during `reindex`."""
+    _LISTED.pop(client, None)
     names = {collection.name for collection in client.list_collections()}
     for name in names:
         plain = name.removesuffix("-old").removesuffix("-new")

@@ -20,6 +20,7 @@ from gems.errors import (
     InternalError,
     MemoryUnavailableError,
 )
+from gems.memory import chroma
 from gems.memory import store as store_module
 from gems.memory.embeddings import LexicalEmbedder
 from gems.memory.store import ChromaStore, open_store
@@ -319,3 +320,23 @@ async def test_two_processes_share_a_folder(tmp_path: Path) -> None:
         for name in ("one", "two"):
             found = await store.asearch(("both",), query=f"{name}t11n23", limit=1)
             assert found[0].key == f"{name}11-23"
+
+
+async def test_indexes_of_many_namespaces_do_not_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each key of a server has namespaces of its own, and each has an index in memory and in open files."""
+    monkeypatch.setattr(chroma, "MOST_INDEXES", 4)
+    folder = tmp_path / "experience"
+    spaces = [("experiences", f"of key {number}") for number in range(10)]
+    async with open_store("", folder, "lexical") as store:
+        for space in spaces:
+            await store.aput(space, "key", {"text": f"a cat {space[1]}"})
+        for space in spaces:
+            (found,) = await store.asearch(space, query="cat")
+            assert found.value == {"text": f"a cat {space[1]}"}
+            if sys.platform == "linux":
+                assert 0 < len(_open_indexes(folder)) <= 4
+
+
+def _open_indexes(folder: Path) -> set[Path]:
+    links = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return {link.parent for link in links if folder in link.parents and link.suffix == ".bin"}

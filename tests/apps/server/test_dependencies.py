@@ -12,7 +12,7 @@ import pytest_asyncio
 from fastapi import FastAPI
 
 from gems.apps.server.app import create_app
-from gems.apps.server.auth import KeyFile, TooManyRunsError, UnknownKeyError
+from gems.apps.server.auth import Caller, Key, KeyFile, TooManyRunsError, UnknownKeyError
 from gems.apps.server.dependencies import Service, open_service
 from gems.errors import ConfigurationError, OptionError, RunNotFoundError
 from gems.service import Gems
@@ -238,3 +238,11 @@ async def test_a_damaged_image_is_not_served(client: httpx.AsyncClient, service:
         assert service.gems.resources.images.at_hand(image) is None
     path.unlink()
     assert (await client.get(f"/images/{image}")).status_code == 404
+
+
+async def test_locks_of_keys_that_come_and_go_do_not_pile_up(service: Service, settings: Settings) -> None:
+    for number in range(150):
+        caller = Caller(Key(name=f"key-{number}", sha256="", created="", runs_at_a_time=1))
+        async with service.access.beginning(caller, 1):
+            pass
+    assert 32 < len(list((settings.home / "locks").iterdir())) <= 64

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from gems.apps.server import queue as queue_module
 from gems.apps.server.queue import NoPlaceError, QueuePlace, RunQueue, TooManyRunsError
 from tests.support.scripted_service import PATIENCE_S
 
@@ -160,3 +161,13 @@ async def test_what_fails_otherwise_is_raised() -> None:
     with pytest.raises(ValueError, match="broken"):
         await queue.start("ann", fail, time.monotonic() + PATIENCE_S)
     assert queue.lengths() == {}
+
+
+async def test_keys_that_come_and_go_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_module, "_REMEMBERED", 3)
+    queue = RunQueue(5)
+    places = Places(queue, 10)
+    for number in range(10):
+        await places.start(f"key {number % 7}", str(number))
+    assert places.started == [str(number) for number in range(10)]
+    assert list(queue._last_start.values()) == [8, 9, 10]

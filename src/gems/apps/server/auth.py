@@ -9,6 +9,7 @@ import math
 import re
 import secrets
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ from gems.types import RunRow
 
 _PREFIX = "gems-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_SLOTS = 64
+"""Locks of limits; keys share them, so that none is left behind of each key that ever was."""
 _LOCK_WAIT_S = 30.0
 _LOCK_POLL_S = 0.02
 _DAY = timedelta(days=1)
@@ -196,7 +199,7 @@ class Access:
     def __init__(self, keys: KeyFile, manager: RunManager, serve: ServeSettings | None = None) -> None:
         self._keys, self._manager, self._serve = keys, manager, serve or ServeSettings()
         self._had_keys = keys.exists()
-        self._beginning: dict[str, asyncio.Lock] = {}
+        self._beginning = [asyncio.Lock() for _ in range(_SLOTS)]
         self.queue = RunQueue(self._serve.queue)
         self._starting = 0
         manager.listeners.append(self._listen)
@@ -310,8 +313,9 @@ class Access:
         most = self._serve.runs_at_a_time
         async with AsyncExitStack() as stack:
             if caller.key is not None:
-                await stack.enter_async_context(self._beginning.setdefault(caller.owner, asyncio.Lock()))
-                await stack.enter_async_context(self._alone(caller.owner))
+                slot = zlib.crc32(caller.owner.encode()) % _SLOTS
+                await stack.enter_async_context(self._beginning[slot])
+                await stack.enter_async_context(self._alone(slot))
                 await self.admit(caller, images, runs)
             working = len(self._manager.working()) + self._starting
             if most is not None and working and working + runs > most:
@@ -327,10 +331,10 @@ class Access:
             self.queue.notify()
 
     @asynccontextmanager
-    async def _alone(self, owner: str) -> AsyncIterator[None]:
-        """Hold the lock of an owner's limits, waiting for other servers that start a run for them."""
+    async def _alone(self, slot: int) -> AsyncIterator[None]:
+        """Hold the lock of some owners' limits, waiting for other servers that start a run for one of them."""
         # No id of a run begins with a dot.
-        name, deadline = f".key-{owner}", time.monotonic() + _LOCK_WAIT_S
+        name, deadline = f".key-{slot}", time.monotonic() + _LOCK_WAIT_S
         async with AsyncExitStack() as stack:
             while True:
                 try:

@@ -10,6 +10,8 @@ from itertools import count
 
 from gems.errors import RequestError
 
+_REMEMBERED = 1000
+"""Keys whose last start is known; others go first."""
 _POLL_S = 0.5
 """Seconds between attempts, since places of other servers become free without a notice."""
 
@@ -126,7 +128,11 @@ class RunQueue:
             except NoPlaceError as error:
                 ticket.is_blocked = error.for_key
                 return error
+            # The one that started last stands last.
+            self._last_start.pop(ticket.owner, None)
             self._last_start[ticket.owner] = next(self._number)
+            if len(self._last_start) > _REMEMBERED:
+                del self._last_start[next(iter(self._last_start))]
             return None
 
     def _is_next(self, ticket: _Ticket) -> bool:
