@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from pytest_socket import socket_allow_hosts
 
-from tests.support import fork_server
+from tests.support import fork_server, node
 from tests.support.postgres import Postgres, running
 from tests.support.scripted_models import Desk, opened_desk
 from tests.support.scripted_service import PATIENCE_S
@@ -77,6 +77,12 @@ def stub() -> Iterator[StubServer]:
     """A server of the built-in world that can be told to misbehave; each test has its own."""
     with StubServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def npm() -> node.Node:
+    """Node.js with the clients in `tests/clients`; of the session, since npm reads the settings of its user."""
+    return node.installed()
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import pytest_asyncio
 from langgraph_sdk.client import LangGraphClient
 
 from tests.studio.conftest import PATIENCE_S, Studio
+from tests.support.node import Node
 from tests.support.skill_folders import skill_folder
 
 pytestmark = pytest.mark.xdist_group("studio")
@@ -309,3 +310,14 @@ async def test_a_run_without_a_prompt_says_what_is_wrong(client: LangGraphClient
 async def assistant(client: LangGraphClient) -> str:
     (found,) = await client.assistants.search(graph_id="gems")
     return found["assistant_id"]
+
+
+def test_the_sdk_for_javascript_talks_with_it(studio: Studio, npm: Node) -> None:
+    seen = npm.run_script("langgraph.mjs", studio.url)
+    assert seen["graphs"] == ["gems"]
+    assert {"begin", "planner", "generator", "judge", "finish"} <= set(seen["nodes"])
+    assert {"planned", "requirements", "image", "verdicts", "stopped"} <= set(seen["events"])
+    assert (seen["first"]["prompt"], seen["first"]["stop"]) == ("two green stars", "passed")
+    assert seen["second"]["said"] == ["human", "ai", "human", "ai"]
+    assert seen["second"]["image"] != seen["first"]["image"]
+    assert seen["start"] == "\x89PNG"

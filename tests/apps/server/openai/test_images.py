@@ -6,6 +6,8 @@ import asyncio
 import base64
 import io
 import json
+import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from tests.support.scripted_models import settings_at
 from tests.support.scripted_service import PATIENCE_S, House
 
 ASKED: dict[str, Any] = {"model": "gems", "prompt": "a red cat"}
+EXIFTOOL = shutil.which("exiftool")
 
 
 def picture(data: str | None) -> Image.Image:
@@ -314,3 +317,28 @@ def test_other_formats_say_too_how_the_image_was_made(openai: OpenAI, kind: Any)
     (record,) = [element.text for element in xmp.iter() if element.tag == "{urn:gems:provenance}record"]
     assert record is not None
     assert json.loads(record)["run_id"]
+
+
+@pytest.mark.skipif(EXIFTOOL is None, reason="no exiftool: apt-get install libimage-exiftool-perl")
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("png", ("PNG:Parameters", "PNG:Gems")),
+        ("jpeg", ("EXIF:UserComment", "XMP:Record")),
+        ("webp", ("EXIF:UserComment", "XMP:Record")),
+    ],
+)
+def test_exiftool_reads_how_the_image_was_made(
+    openai: OpenAI, kind: Any, names: tuple[str, str], tmp_path: Path
+) -> None:
+    prompt = "a red cat & <dog> \u732b"
+    raw = openai.images.generate(model="gems", prompt=prompt, output_format=kind, extra_body={"seed": 7})
+    assert raw.data is not None
+    file = tmp_path / f"cat.{kind}"
+    file.write_bytes(base64.b64decode(raw.data[0].b64_json or ""))
+    command = [str(EXIFTOOL), "-json", "-G", "-charset", "utf8", str(file)]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE_S)
+    (found,) = json.loads(done.stdout)
+    text, record = (found[name] for name in names)
+    assert text.startswith(f"{prompt}\nSteps: 4, ")
+    assert json.loads(record)["prompt"] == prompt
