@@ -24,6 +24,7 @@ PUBLIC = {
     "/docs": "the interface",
     "/docs/oauth2-redirect": "a page of the interface",
     "/redoc": "the interface",
+    "/static-offline-docs/": "scripts and styles of these pages",
     "/v1/{rest:path}": "404 for what is not there, in OpenAI's format",
     "/favicon.ico": "a picture",
     "/web/sign-in": "where one signs in",
@@ -182,7 +183,7 @@ def test_no_route_shows_or_changes_what_is_somebody_elses(served: Served) -> Non
 def test_what_is_public_is_named(served: Served) -> None:
     """A path that answers strangers and is not in the list would fail above; one that is not there fails here."""
     templates = {target.template for target in served.targets}
-    assert {path for path in PUBLIC if not path.startswith(("/web", "/favicon"))} <= templates
+    assert {path for path in PUBLIC if not path.startswith(("/web", "/favicon", "/docs/", "/static"))} <= templates
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE", "CONNECT", "BREW"])

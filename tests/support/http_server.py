@@ -22,10 +22,10 @@ from tests.support.scripted_service import PATIENCE_S, House
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """Serve an app; its address."""
+def serving(app: FastAPI, protocol: Any = "auto") -> Iterator[str]:
+    """Serve an app by one of uvicorn's protocols; its address."""
     listener = open_socket("127.0.0.1", 0)
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, http=protocol, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
     thread.start()

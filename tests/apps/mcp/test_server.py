@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ from gems.apps.mcp.tools import Tools
 from gems.apps.run_manager import RunManager
 from gems.apps.server.auth import Access, Caller, KeyFile
 from gems.errors import RunCancelledError
+from gems.settings import ServeSettings
 from tests.runs.test_verification import picture
 from tests.support.http_server import gated
 from tests.support.mcp_clients import Told, has_ended, once, served, text_of, with_key
@@ -171,7 +174,7 @@ async def test_whoever_goes_before_the_run_has_an_id_ends_it_too(house: House) -
     async with house.gems() as gems:
         manager = RunManager(gems)
         state = Tools(manager=manager, access=Access(KeyFile(house.home / "keys.json"), manager), local=True)
-        asking = asyncio.create_task(state._start_run(Caller(), 1, manager.start("a red cat", seed=7)))
+        asking = asyncio.create_task(state._start_run(Caller(), 1, manager.start("a red cat", seed=7), state._until()))
         await asyncio.sleep(0)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -200,3 +203,30 @@ async def test_a_call_that_takes_long_is_answered_with_the_run(house: House) -> 
         # The run was not cancelled by the answer.
         assert ended.structured_content["stop_reason"] == "passed"
         assert "still running" not in text_of(ended)
+
+
+async def test_the_time_of_a_call_includes_its_wait_for_a_place(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    untils = []
+
+    async def note(_manager: RunManager, _run_id: str, _context: Any, until: float) -> None:
+        untils.append(until)
+
+    monkeypatch.setattr("gems.apps.mcp.tools._report_progress", note)
+    gate = gated(house, 1)
+    async with house.gems() as gems:
+        manager = RunManager(gems)
+        access = Access(KeyFile(house.home / "keys.json"), manager, ServeSettings(runs_at_a_time=1))
+        state = Tools(manager=manager, access=access, local=True, answer_s=600)
+        context: Any = None
+        await state.generate_image(context, "a red cat", seed=7, wait=False)
+        waiting = asyncio.create_task(state.generate_image(context, "a blue cat", seed=8))
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                if access.queue.lengths():
+                    break
+                await asyncio.sleep(0)
+            freed = time.monotonic()
+            gate.open()
+            await waiting
+        assert untils[0] < freed + 600
+        await manager.drain(PATIENCE_S)

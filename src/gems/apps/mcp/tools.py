@@ -83,7 +83,10 @@ class Tools:
     access: Access
     local: bool
     answer_s: float = 45.0
-    """Seconds after which a call is answered although its run is still in progress; clients wait for 60."""
+    """Seconds after which a call is answered although its run is still in progress; clients wait for 60.
+
+    At most half of them are spent waiting for a free place.
+    """
 
     @_with_run_options("generate_image")
     async def generate_image(
@@ -116,12 +119,12 @@ class Tools:
 
         Finished images are not paid for again.
         """
-        caller = self._caller(context)
+        caller, until = self._caller(context), self._until()
         row = await self.access.row(caller, run_id)
         if not self.manager.is_working(run_id):
             left = await images_left(self.manager.gems, row)
-            await self._start_run(caller, left, self.manager.resume(run_id, answer))
-        return await self._answer(run_id, context, link=link, wait=wait)
+            await self._start_run(caller, left, self.manager.resume(run_id, answer), until)
+        return await self._answer(run_id, context, until, link=link, wait=wait)
 
     @_with_run_options("edit_image")
     async def edit_image(
@@ -173,11 +176,11 @@ class Tools:
         given: dict[str, Any] = {"out": self._target(out), "instruction": instruction}
         if mask is not None:
             given["mask"] = decode_base64(mask, "mask", "Send the mask as base64 in `mask`.")
-        picture, caller = self._picture(path, image), self._caller(context)
+        picture, caller, until = self._picture(path, image), self._caller(context), self._until()
         arguments = cast("RunArguments", {**options, **given, "owner": caller.owner})
         starting = self.manager.repair(picture, prompt, **arguments)
-        run_id = await self._start_run(caller, max_images(arguments), starting)
-        return await self._answer(run_id, context, link=link, wait=wait)
+        run_id = await self._start_run(caller, max_images(arguments), starting, until)
+        return await self._answer(run_id, context, until, link=link, wait=wait)
 
     async def verify_image(
         self,
@@ -227,9 +230,13 @@ class Tools:
         """Return a run that the caller may see; raise RunNotFoundError for any other."""
         return await self.access.row(self._caller(context), run_id)
 
-    async def _start_run(self, caller: Caller, images: int, starting: Awaitable[str]) -> str:
+    def _until(self) -> float:
+        """Return the `time.monotonic()` at which a call that begins now is answered."""
+        return time.monotonic() + self.answer_s
+
+    async def _start_run(self, caller: Caller, images: int, starting: Awaitable[str], until: float) -> str:
         """Start a run within the limits of the caller's key; cancelling this call cancels the run."""
-        task = asyncio.ensure_future(self._admitted(caller, images, starting))
+        task = asyncio.ensure_future(self._admitted(caller, images, starting, until))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -237,11 +244,10 @@ class Tools:
                 await self.manager.cancel(await task)
             raise
 
-    async def _admitted(self, caller: Caller, images: int, starting: Awaitable[str]) -> str:
+    async def _admitted(self, caller: Caller, images: int, starting: Awaitable[str], until: float) -> str:
         try:
             # The rest of the time is for the run.
-            until = time.monotonic() + self.answer_s / 2
-            async with self.access.beginning(caller, images, until=until):
+            async with self.access.beginning(caller, images, until=until - self.answer_s / 2):
                 return await starting
         finally:
             if asyncio.iscoroutine(starting):
@@ -279,22 +285,22 @@ class Tools:
     async def _run(
         self, context: Context[Any, Any], prompt: str, arguments: RunArguments, *, link: bool, wait: bool
     ) -> Answer:
-        caller = self._caller(context)
+        caller, until = self._caller(context), self._until()
         starting = self.manager.start(prompt, **arguments | {"owner": caller.owner})
-        run_id = await self._start_run(caller, max_images(arguments), starting)
-        return await self._answer(run_id, context, link=link, wait=wait)
+        run_id = await self._start_run(caller, max_images(arguments), starting, until)
+        return await self._answer(run_id, context, until, link=link, wait=wait)
 
-    async def _answer(self, run_id: str, context: Context[Any, Any], *, link: bool, wait: bool) -> Answer:
+    async def _answer(self, run_id: str, context: Context[Any, Any], until: float, *, link: bool, wait: bool) -> Answer:
         if not wait:
             return await self._show_run(run_id, link=link)
-        result = await _report_progress(self.manager, run_id, context, self.answer_s)
+        result = await _report_progress(self.manager, run_id, context, until)
         return await self._show_run(run_id, link=link) if result is None else await self._format(result, link=link)
 
 
 async def _report_progress(
-    manager: RunManager, run_id: str, context: Context[Any, Any], most_s: float
+    manager: RunManager, run_id: str, context: Context[Any, Any], until: float
 ) -> RunResult | None:
-    """Wait for the result of a run, reporting its progress; None after `most_s`.
+    """Wait for the result of a run, reporting its progress; None at a time of `time.monotonic()`.
 
     Cancelling the call cancels the run.
     """
@@ -316,7 +322,7 @@ async def _report_progress(
 
     waiting = asyncio.ensure_future(wait_for_result(manager.watch(run_id), report))
     try:
-        await asyncio.wait((waiting,), timeout=most_s)
+        await asyncio.wait((waiting,), timeout=max(0.0, until - time.monotonic()))
         return waiting.result() if waiting.done() else None
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True), suppress(GemsError):

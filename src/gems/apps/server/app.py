@@ -10,20 +10,22 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from gems._version import __version__
 from gems.apps.server import body_limit, checks, gate, health, images, langserve, runs
-from gems.apps.server.auth import open_keys
+from gems.apps.server.auth import error_details, open_keys
 from gems.apps.server.connections import guarded_protocol
 from gems.apps.server.dependencies import ANSWERS_S, Service, is_loopback, open_service
+from gems.apps.server.documentation import create_documented_app
 from gems.apps.server.openai import chat as openai
 from gems.apps.server.openai.errors import LENGTH_HEADER, PLACE_HEADER, RUN_HEADER, STOP_HEADER
+from gems.apps.server.reason_phrases import ErrorHeader
 from gems.apps.server.schemas import AsciiJSON
 from gems.apps.web import mount
-from gems.errors import ConfigurationError, GemsError
+from gems.errors import ConfigurationError, GemsError, RequestError
 from gems.service import Gems
 from gems.settings import Settings
 
@@ -39,7 +41,7 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
             app.state.service = service
             yield
 
-    app = FastAPI(title="GEMS", version=__version__, lifespan=lifespan)
+    app = create_documented_app(lifespan=lifespan)
     # From the inner to the outer one.
     app.add_middleware(body_limit.BodyLimit, most=settings.serve.max_body_mb * 1_000_000)
     app.add_middleware(gate.KeyGate)
@@ -52,7 +54,9 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
             expose_headers=[RUN_HEADER, STOP_HEADER, PLACE_HEADER, LENGTH_HEADER, "retry-after"],
         )
     app.add_middleware(gate.SecurityHeaders)
+    app.add_middleware(ErrorHeader)
     app.add_exception_handler(GemsError, _gems_error_response)
+    app.add_exception_handler(HTTPException, _http_error_response)
     app.add_exception_handler(RequestValidationError, _validation_error_response)
     of_runs = (runs.router, runs.repair_router, runs.events_router)
     for part in (health.router, images.router, *of_runs, checks.router, openai.router):
@@ -66,6 +70,12 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
 async def _gems_error_response(_request: Request, error: Any) -> Response:
     """Return an error as JSON, in the format of the CLI."""
     return gate.error_response(error)
+
+
+async def _http_error_response(_request: Request, error: Any) -> Response:
+    """Return an error of FastAPI in the same format; `detail` as others have it."""
+    details = error_details(RequestError(str(error.detail)))
+    return AsciiJSON({"error": details, "detail": error.detail}, error.status_code, error.headers)
 
 
 async def _validation_error_response(_request: Request, error: Any) -> Response:

@@ -6,7 +6,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gems.apps.server.auth import error_details
-from gems.apps.server.openai.errors import Details, Failure
+from gems.apps.server.openai.errors import Details, Failure, is_openai_path
 from gems.errors import RequestError
 
 MAX_FORM_BYTES = 20_000
@@ -62,7 +62,7 @@ class BodyLimit:
 
 def _too_large_response(scope: Scope, most: int) -> JSONResponse:
     message = f"The request body is larger than {most:,} bytes."
-    if scope["path"].startswith("/v1/"):
+    if is_openai_path(scope["path"]):
         shaped = Details(message=message, type="invalid_request_error", code="request_too_large")
         return JSONResponse(Failure(error=shaped).model_dump(), 413)
     return JSONResponse({"error": error_details(RequestError(message, hint="Send fewer or smaller images."))}, 413)

@@ -9,13 +9,14 @@ from pydantic import Field
 
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import caller_of, service_of
-from gems.apps.server.schemas import StrictBody
+from gems.apps.server.openai.errors import REWARDS_PATH
+from gems.apps.server.schemas import ANY_ERRORS, StrictBody, error_responses
 from gems.options import MAX_PROMPT
 from gems.runs.rewards import MOST_ITEMS, MOST_QUESTIONS, RewardBatch, RewardItem
 from gems.runs.source_images import MAX_BASE64, decode_base64
 from gems.runs.verification import Decomposition, Verification
 
-router = APIRouter(tags=["checks"])
+router = APIRouter(tags=["checks"], responses=error_responses(*ANY_ERRORS, 413, 429, 502))
 CurrentCaller = Annotated[Caller, Depends(caller_of)]
 
 
@@ -31,7 +32,7 @@ class VerifyRequest(DecomposeRequest):
     image: str = Field(max_length=MAX_BASE64, description="PNG, JPEG, WebP, GIF, AVIF or HEIC image as base64.")
 
 
-@router.post("/verify")
+@router.post("/verify", name="verify_image")
 async def verify(request: Request, body: VerifyRequest, caller: CurrentCaller) -> Verification:
     """Check an image against a prompt as runs check their own; nothing is generated or stored."""
     service = service_of(request)
@@ -42,7 +43,7 @@ async def verify(request: Request, body: VerifyRequest, caller: CurrentCaller) -
     return checked
 
 
-@router.post("/decompose")
+@router.post("/decompose", name="decompose_prompt")
 async def decompose(request: Request, body: DecomposeRequest, caller: CurrentCaller) -> Decomposition:
     """List the requirements of a prompt as runs check them; nothing is generated or stored."""
     service = service_of(request)
@@ -67,7 +68,7 @@ class RewardRequest(StrictBody):
     items: list[RewardRequestItem] = Field(min_length=1, max_length=MOST_ITEMS)
 
 
-@router.post("/v1/rewards")
+@router.post(REWARDS_PATH, name="score_images")
 async def reward(request: Request, body: RewardRequest, caller: CurrentCaller) -> RewardBatch:
     """Judge images for a trainer: one look each, by a checklist that is made once per prompt and kept."""
     service = service_of(request)

@@ -9,6 +9,8 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from gems.apps.server.reason_phrases import PhrasedTransport
+
 HEADERS_S = 10.0
 """Seconds from the first byte of a request, or from the connection, to the end of its headers."""
 BODY_S = 60.0
@@ -30,7 +32,7 @@ class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for headers, and make room if there are too many connections."""
-        super().connection_made(transport)
+        super().connection_made(PhrasedTransport(transport))
         self._timer: asyncio.TimerHandle | None = None
         self._waiting_since: float | None = None
         self._wait_for_headers()

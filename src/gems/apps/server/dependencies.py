@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import anyio
-from fastapi import Request
+from fastapi import Depends, Request
+from fastapi.security import APIKeyHeader, HTTPBearer
 from sse_starlette import EventSourceResponse
 from starlette.requests import HTTPConnection
 from starlette.types import Message
@@ -76,8 +77,15 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def caller_of(request: Request) -> Caller:
-    """Authenticate the sender of a request, as a dependency."""
+_HELP = "A key of `gems keys add NAME`. A server without keys accepts its own machine without one."
+_BEARER = HTTPBearer(scheme_name="bearer", description=_HELP, auto_error=False)
+_API_KEY = APIKeyHeader(name="api-key", scheme_name="apiKey", description=_HELP, auto_error=False)
+
+
+def caller_of(
+    request: Request, _bearer: Annotated[Any, Depends(_BEARER)] = None, _key: Annotated[Any, Depends(_API_KEY)] = None
+) -> Caller:
+    """Authenticate the sender of a request, as a dependency; the schemes are only documented by it."""
     return caller_at(service_of(request), request)
 
 

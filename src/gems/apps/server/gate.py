@@ -7,9 +7,10 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gems.apps.server import documentation
 from gems.apps.server.auth import error_details, retry_headers, status_of
 from gems.apps.server.dependencies import caller_at
-from gems.apps.server.openai.errors import failure
+from gems.apps.server.openai.errors import failure, is_openai_path
 from gems.apps.server.schemas import AsciiJSON
 from gems.errors import GemsError
 
@@ -52,7 +53,7 @@ def _refusal(scope: Scope) -> Response | None:
     try:
         caller_at(scope["app"].state.service, HTTPConnection(scope))
     except GemsError as error:
-        return failure(error) if path.startswith("/v1/") else error_response(error)
+        return failure(error) if is_openai_path(path) else error_response(error)
     return None
 
 
@@ -72,17 +73,18 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _add_headers(message)
+                _add_headers(message, scope["path"])
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
 
 
-def _add_headers(message: Message) -> None:
+def _add_headers(message: Message, path: str) -> None:
     headers = MutableHeaders(scope=message)
     for name, value in _HEADERS.items():
         headers.setdefault(name, value)
     if headers.get("content-type", "").startswith("text/html"):
-        headers.setdefault("content-security-policy", _POLICY)
+        is_documentation = path in documentation.PAGES
+        headers.setdefault("content-security-policy", documentation.POLICY if is_documentation else _POLICY)
     if "frame-ancestors 'self'" in headers.get("content-security-policy", ""):
         headers["x-frame-options"] = "SAMEORIGIN"

@@ -12,10 +12,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from gems.apps.server.dependencies import Service, caller_of, is_local, service_of
-from gems.apps.server.schemas import AsciiJSON
+from gems.apps.server.schemas import AsciiJSON, error_responses
 
 router = APIRouter(tags=["health"])
 _PATIENCE_S = 5.0
+_INVALID: dict[int | str, dict[str, Any]] = {400: {"description": "The request is not valid HTTP."}}
+_PUBLIC = {"security": []}
+"""OpenAPI description of a route without a key."""
 
 
 class Health(BaseModel):
@@ -31,13 +34,21 @@ class Readiness(BaseModel):
     problems: list[str] = Field(description="Unreachable components with the error; empty if ready.")
 
 
-@router.get("/healthz")
+@router.get("/healthz", responses=_INVALID, openapi_extra=_PUBLIC)
 async def healthz() -> Health:
     """Report that the process is alive."""
     return Health()
 
 
-@router.get("/readyz", responses={503: {"model": Readiness}})
+@router.get(
+    "/readyz",
+    response_model=Readiness,
+    responses={
+        503: {"model": Readiness, "description": "Something is unreachable, or the server is stopping."},
+        **_INVALID,
+    },
+    openapi_extra=_PUBLIC,
+)
 async def readyz(request: Request) -> Response:
     """Report whether the stores are reachable and the server is not stopping."""
     service = service_of(request)
@@ -46,7 +57,12 @@ async def readyz(request: Request) -> Response:
     return AsciiJSON(answer.model_dump(), 503 if problems else 200)
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **error_responses(401, 403)},
+    openapi_extra={"security": [{}, {"bearer": []}, {"apiKey": []}]},
+)
 async def metrics(request: Request) -> Response:
     """Return Prometheus metrics. Requests from this machine need no key."""
     if not is_local(request):

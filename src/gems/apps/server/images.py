@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 
 from gems.apps.server.auth import Caller, error_details
 from gems.apps.server.dependencies import Service, caller_of, service_of
+from gems.apps.server.schemas import ANY_ERRORS, error_responses
 from gems.errors import ImageDamagedError, ImageMissingError
 from gems.memory.images import ImageStore
 
@@ -50,7 +51,16 @@ async def find_image(service: Service, caller: Caller, name: str) -> str | None:
     return image if image and await service.access.may_see_image(caller, image) else None
 
 
-@router.get("/images/{name}", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {}}},
+    304: {"description": "The image with the id of `If-None-Match`."},
+    404: {"description": "There is no such image.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+}
+
+
+@router.get(
+    "/images/{name}", name="get_image", response_class=Response, responses=error_responses(*ANY_ERRORS) | _ANSWERS
+)
 async def image(name: str, request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
     """Return the PNG of an image id, with or without `.png`. Its content never changes."""
     service = service_of(request)

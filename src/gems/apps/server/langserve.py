@@ -24,7 +24,7 @@ from typing_extensions import override
 from gems.apps.server.auth import Caller, status_of
 from gems.apps.server.dependencies import Service, caller_of, event_stream, service_of
 from gems.apps.server.runs import attach_run, start_run
-from gems.apps.server.schemas import RunAnswer, RunRequest, event_json
+from gems.apps.server.schemas import ANY_ERRORS, RunAnswer, RunRequest, error_responses, event_json
 from gems.errors import GemsError, InternalError
 from gems.events import Finished
 
@@ -209,7 +209,7 @@ class _CheckedRoute(APIRoute):
 
 def router() -> APIRouter:
     """Create the routes. Each app needs its own router, since LangServe registers paths."""
-    made = APIRouter(route_class=_CheckedRoute)
+    made = APIRouter(route_class=_CheckedRoute, responses=error_responses(*ANY_ERRORS, 404, 409, 413, 429, 502))
     add_routes(
         made,
         GemsRunnable(),
@@ -222,7 +222,21 @@ def router() -> APIRouter:
         # Links with a configuration would contain only a run id.
         disabled_endpoints=["config_hashes"],
     )
+    for route in made.routes:
+        if isinstance(route, APIRoute):
+            _correct_description(route)
     return made
+
+
+def _correct_description(route: APIRoute) -> None:
+    """Describe a route of LangServe as it is."""
+    name = route.path.removeprefix(f"{PATH}/")
+    if name == "token_feedback":
+        # Nothing is taken there, since feedback is off.
+        route.include_in_schema = False
+    elif name.startswith("stream"):
+        route.responses[200] = {"content": {"text/event-stream": {}}}
+        route.response_class = Response
 
 
 async def _with_error_messages(parts: AsyncIterable[Any]) -> AsyncIterator[Any]:

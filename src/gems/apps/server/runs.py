@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from pydantic import Field
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import ServerSentEvent
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
@@ -21,6 +21,7 @@ from gems.apps.run_manager import RunManager
 from gems.apps.server.auth import Caller, error_details, images_left, max_images
 from gems.apps.server.dependencies import Service, caller_of, event_stream, service_of, with_body
 from gems.apps.server.schemas import (
+    ANY_ERRORS,
     ForkRequest,
     RepairBody,
     ResumeRequest,
@@ -31,6 +32,7 @@ from gems.apps.server.schemas import (
     RunEntry,
     RunRequest,
     Status,
+    error_responses,
     event_json,
 )
 from gems.errors import GemsError, InternalError, RequestError
@@ -105,7 +107,11 @@ async def fork_run(service: Service, caller: Caller, run_id: str, request: ForkR
         return await service.manager.fork(run_id, number, prompt, decision=decision, **given)
 
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+_ERRORS = error_responses(*ANY_ERRORS)
+_UNKNOWN = error_responses(404)
+_STARTING = error_responses(413, 429, 502)
+_GOING_ON = error_responses(404, 409) | _STARTING
+router = APIRouter(prefix="/runs", tags=["runs"], responses=_ERRORS)
 CurrentCaller = Annotated[Caller, Depends(caller_of)]
 RunId = Annotated[str, Path(max_length=200)]
 TimeFilter = Annotated[
@@ -113,7 +119,7 @@ TimeFilter = Annotated[
 ]
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, name="start_run", responses=_STARTING)
 async def begin(body: RunBody, request: Request, caller: CurrentCaller) -> RunBegun:
     """Start a run in the background. Watch its events for progress."""
     return RunBegun.of(await start_run(service_of(request), caller, body))
@@ -156,16 +162,16 @@ def _field_of(name: str, value: str) -> Any:
         return value
 
 
-repair_router = APIRouter(prefix="/runs", tags=["runs"], route_class=_RepairRoute)
+repair_router = APIRouter(prefix="/runs", tags=["runs"], responses=_ERRORS, route_class=_RepairRoute)
 
 
-@repair_router.post("/repair", status_code=202)
+@repair_router.post("/repair", status_code=202, name="repair_image", responses=_STARTING)
 async def repair(body: RepairBody, request: Request, caller: CurrentCaller) -> RunBegun:
     """Judge an image in the background, and mend what it lacks. It is the run's first round, and is not drawn."""
     return RunBegun.of(await repair_image(service_of(request), caller, body))
 
 
-@router.get("")
+@router.get("", name="list_runs")
 async def runs(
     request: Request,
     caller: CurrentCaller,
@@ -190,7 +196,7 @@ async def runs(
     return RunEntries(runs=[RunEntry.of(row) for row in rows])
 
 
-@router.get("/{run_id}")
+@router.get("/{run_id}", name="get_run", responses=_UNKNOWN)
 async def run(run_id: RunId, request: Request, caller: CurrentCaller) -> RunAnswer:
     """Show the result or the progress of a run."""
     service = service_of(request)
@@ -198,7 +204,7 @@ async def run(run_id: RunId, request: Request, caller: CurrentCaller) -> RunAnsw
     return RunAnswer.of(await service.gems.show(run_id))
 
 
-@router.post("/{run_id}/cancel", status_code=202)
+@router.post("/{run_id}/cancel", status_code=202, name="cancel_run", responses=_UNKNOWN)
 async def cancel(run_id: RunId, request: Request, caller: CurrentCaller) -> RunBegun:
     """Cancel a run, keeping its best image. A run that is not in progress is not changed."""
     service = service_of(request)
@@ -207,7 +213,7 @@ async def cancel(run_id: RunId, request: Request, caller: CurrentCaller) -> RunB
     return RunBegun.of(run_id)
 
 
-@router.post("/{run_id}/resume", status_code=202)
+@router.post("/{run_id}/resume", status_code=202, name="resume_run", responses=_GOING_ON)
 async def resume(run_id: RunId, request: Request, caller: CurrentCaller, body: ResumeRequest | None = None) -> RunBegun:
     """Resume a run that was interrupted, failed, was cancelled, or waits for an answer or a decision."""
     decision = body.decision.decision() if body is not None and body.decision is not None else None
@@ -215,13 +221,18 @@ async def resume(run_id: RunId, request: Request, caller: CurrentCaller, body: R
     return RunBegun.of(await resume_run(service_of(request), caller, run_id, answer))
 
 
-@router.post("/{run_id}/fork", status_code=202)
+@router.post("/{run_id}/fork", status_code=202, name="fork_run", responses=_GOING_ON)
 async def fork(run_id: RunId, body: ForkRequest, request: Request, caller: CurrentCaller) -> RunBegun:
     """Start a run that shares the history of another one up to a round."""
     return RunBegun.of(await fork_run(service_of(request), caller, run_id, body))
 
 
-@router.get("/{run_id}/report", response_class=HTMLResponse)
+@router.get(
+    "/{run_id}/report",
+    name="get_report",
+    response_class=Response,
+    responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}, **_UNKNOWN},
+)
 async def report(run_id: RunId, request: Request, caller: CurrentCaller) -> HTMLResponse:
     """Return a self-contained HTML report of a run."""
     service = service_of(request)
@@ -238,7 +249,7 @@ class DeletedRun(Deletion):
     )
 
 
-@router.delete("/{run_id}")
+@router.delete("/{run_id}", name="delete_run", responses=error_responses(404, 409))
 async def delete(
     run_id: RunId,
     request: Request,
@@ -258,13 +269,19 @@ async def delete(
     return DeletedRun.model_validate(done.model_dump() | {"path": None, "forgotten": forgotten})
 
 
-events_router = APIRouter(prefix="/runs", tags=["runs"])
+events_router = APIRouter(prefix="/runs", tags=["runs"], responses=_ERRORS)
 
 
 @events_router.get(
     "/{run_id}/events",
-    response_class=EventSourceResponse,
-    responses={200: {"content": {"text/event-stream": {}}}, 204: {"description": "There are no more events."}},
+    name="stream_events",
+    # FastAPI would describe errors as of the media type of another class.
+    response_class=Response,
+    responses={
+        200: {"content": {"text/event-stream": {}}},
+        204: {"description": "There are no more events."},
+        **_UNKNOWN,
+    },
 )
 async def events(
     run_id: RunId,

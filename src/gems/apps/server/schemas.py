@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
+from gems.errors import Fault
 from gems.events import Event, Finished
 from gems.options import MAX_PROMPT, MAX_ROUNDS, with_options
 from gems.results import RunResult
@@ -162,6 +163,46 @@ class RunEntries(BaseModel):
     """Your runs, newest first."""
 
     runs: list[RunEntry]
+
+
+class ErrorDetails(BaseModel):
+    """What was wrong, and what to do."""
+
+    type: str = Field(description="Class of the error, e.g. `OptionError`.")
+    message: str
+    fault: Fault
+    hint: str
+    run_id: str = Field(description="Run that failed; empty if none had started.")
+    question: Any = Field(None, description="Question that the run asks, of `AnswerNeededError`.")
+
+
+class ErrorAnswer(BaseModel):
+    """Body of an error response, in the format of the CLI."""
+
+    error: ErrorDetails
+
+
+_MEANINGS = {
+    400: "The request asks for something that is not possible.",
+    401: "The API key is missing or invalid.",
+    403: "A web page of another site sent the request.",
+    404: "Not found, or it belongs to another key.",
+    409: "The run is in progress, or waits for an answer.",
+    413: "The body is too large.",
+    429: "A limit of the key is reached. `Retry-After` says when to try again.",
+    500: "The server failed; see its log.",
+    502: "A model's endpoint failed.",
+    503: "The server is stopping, or had no image in time. `Retry-After` says when to try again.",
+}
+
+
+def error_responses(*statuses: int, model: type[BaseModel] = ErrorAnswer) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of the errors of a route."""
+    return {status: {"model": model, "description": _MEANINGS[status]} for status in statuses}
+
+
+ANY_ERRORS = (400, 401, 403, 500, 503)
+"""Statuses of errors that every route with a key may answer with."""
 
 
 class AsciiJSON(JSONResponse):

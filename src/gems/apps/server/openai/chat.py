@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import Depends, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from gems.apps.run_view import RunView
@@ -17,7 +17,7 @@ from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, service_of
 from gems.apps.server.openai import images, schemas
 from gems.apps.server.openai.conversation import ChatRequest, read_request
-from gems.apps.server.openai.errors import STOP_HEADER, AnswerError, failure, new_router
+from gems.apps.server.openai.errors import RUN_ERRORS, STOP_HEADER, AnswerError, OpenAIRoute, failure, new_router
 from gems.apps.server.openai.images import STREAM, encode_image, shrink_image, sse_event, stream_response
 from gems.apps.server.openai.runs import (
     StartedRuns,
@@ -46,10 +46,12 @@ _STARTED = schemas.now()
 _METHODS = {"/v1/images/generations": "POST", "/v1/images/edits": "POST", "/v1/chat/completions": "POST"}
 
 
-chat_router = new_router()
+chat_router = new_router(more=RUN_ERRORS)
 
 
-@chat_router.post("/v1/chat/completions", response_model=schemas.ChatAnswer, responses={200: STREAM})
+@chat_router.post(
+    "/v1/chat/completions", name="complete_chat", response_model=schemas.ChatAnswer, responses={200: STREAM}
+)
 async def complete(
     body: schemas.ChatBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
 ) -> schemas.ChatAnswer | EventSourceResponse:
@@ -214,20 +216,20 @@ def _new_completion_id() -> str:
 models_router = new_router()
 
 
-@models_router.get("/v1/models")
+@models_router.get("/v1/models", name="list_models")
 async def models(request: Request, _caller: Annotated[Caller, Depends(caller_of)]) -> schemas.Models:
     """List `gems` and the name of the generator; both select the loop with that generator."""
     names = model_names(service_of(request))
     return schemas.Models(data=[schemas.Model(id=name, created=_STARTED) for name in names])
 
 
-@models_router.get("/v1/models/{name:path}")
+@models_router.get("/v1/models/{name:path}", name="get_model")
 async def model(name: str, request: Request, _caller: Annotated[Caller, Depends(caller_of)]) -> schemas.Model:
     """Return a model."""
     return schemas.Model(id=check_model(service_of(request), name), created=_STARTED)
 
 
-router = new_router()
+router = APIRouter(route_class=OpenAIRoute)
 for part in (models_router, images.images_router, images.edits_router, chat_router):
     router.include_router(part)
 

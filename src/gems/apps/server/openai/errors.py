@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from gems.apps.server.auth import UnknownKeyError, retry_headers, status_of
 from gems.apps.server.queue import TooManyRunsError
+from gems.apps.server.schemas import ANY_ERRORS, error_responses
 from gems.errors import (
     BudgetReachedError,
     EditingUnsupportedError,
@@ -37,6 +38,10 @@ PLACE_HEADER, LENGTH_HEADER = "x-gems-queue-position", "x-gems-queue-length"
 STOP_HEADER = "x-gems-stop-reason"
 """Header with the reasons why the runs ended, e.g. `passed` or `deadline`, separated by commas."""
 
+RUN_ERRORS = (413, 429, 502)
+"""Statuses of errors of routes that start runs."""
+REWARDS_PATH = "/v1/rewards"
+"""Path under /v1 that is not OpenAI's."""
 _WAIT_S = 10
 # Errors caused by requests, with status, code and field.
 _KNOWN: dict[type[GemsError], tuple[int, str | None, str | None]] = {
@@ -94,10 +99,17 @@ class OpenAIRoute(APIRoute):
         return handled
 
 
-def new_router(route: type[OpenAIRoute] = OpenAIRoute) -> APIRouter:
-    """Create a router that documents its errors in the OpenAPI schema."""
-    answers: dict[int | str, dict[str, Any]] = {"4XX": {"model": Failure}, "5XX": {"model": Failure}}
+def new_router(route: type[OpenAIRoute] = OpenAIRoute, more: Sequence[int] = ()) -> APIRouter:
+    """Create a router that documents its errors in the OpenAPI schema, `more` those of some routes only."""
+    answers = error_responses(*ANY_ERRORS, 404, *more, model=Failure)
+    # 4XX, so that FastAPI adds no 422, which is a 400 here.
+    answers |= {"4XX": {"model": Failure}, "5XX": {"model": Failure}}
     return APIRouter(route_class=route, tags=["OpenAI"], responses=answers)
+
+
+def is_openai_path(path: str) -> bool:
+    """Return whether errors of a path have OpenAI's format."""
+    return path.startswith("/v1/") and path != REWARDS_PATH
 
 
 def failure(error: Exception) -> JSONResponse:

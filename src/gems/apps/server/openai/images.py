@@ -18,7 +18,15 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, event_stream, service_of, with_body
 from gems.apps.server.openai import schemas
-from gems.apps.server.openai.errors import STOP_HEADER, AnswerError, OpenAIRoute, described, failure, new_router
+from gems.apps.server.openai.errors import (
+    RUN_ERRORS,
+    STOP_HEADER,
+    AnswerError,
+    OpenAIRoute,
+    described,
+    failure,
+    new_router,
+)
 from gems.apps.server.openai.runs import (
     StartedRuns,
     check_model,
@@ -242,7 +250,7 @@ async def load_mask(body: schemas.EditBody, source: SourceImage) -> bytes | None
     return data
 
 
-images_router = new_router()
+images_router = new_router(more=RUN_ERRORS)
 _IMAGE_FIELDS = ("image", "image[]", "mask")
 _TAKEN = "Send the image as a data URL, as base64, or as a file of multipart/form-data."
 
@@ -330,7 +338,7 @@ def _decode_image(given: Any, param: str) -> bytes:
         raise AnswerError(str(error), param=param, code="invalid_image") from None
 
 
-edits_router = new_router(_EditRoute)
+edits_router = new_router(_EditRoute, RUN_ERRORS)
 _IMAGES = {
     "type": "array",
     "items": {"type": "object", "properties": {"image_url": {"type": "string"}}, "required": ["image_url"]},
@@ -345,7 +353,9 @@ _JSON_FORM = {
 _AS_JSON = {"requestBody": {"content": {"application/json": {"schema": _JSON_FORM}}}}
 
 
-@images_router.post("/v1/images/generations", response_model=schemas.ImagesAnswer, responses={200: STREAM})
+@images_router.post(
+    "/v1/images/generations", name="generate_image", response_model=schemas.ImagesAnswer, responses={200: STREAM}
+)
 async def generate(
     body: schemas.ImageBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
 ) -> schemas.ImagesAnswer | EventSourceResponse:
@@ -354,7 +364,11 @@ async def generate(
 
 
 @edits_router.post(
-    "/v1/images/edits", response_model=schemas.ImagesAnswer, responses={200: STREAM}, openapi_extra=_AS_JSON
+    "/v1/images/edits",
+    name="edit_image",
+    response_model=schemas.ImagesAnswer,
+    responses={200: STREAM},
+    openapi_extra=_AS_JSON,
 )
 async def edit(
     body: Annotated[schemas.EditBody, Form(media_type="multipart/form-data")],
