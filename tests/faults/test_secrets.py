@@ -37,7 +37,7 @@ async def test_of_a_run_that_met_every_trouble(
         stub.fault(Fault(fault), times=1, when=asks_for("checklist"))
     stub.fault(Fault("no_json_schema"))
     stub.fault(Fault("html_picture"), path, times=1)
-    stub.fault(Fault("401"), path, when=lambda body: str(body["prompt"]).endswith("better 2"))
+    stub.fault(Fault("401"), path, when=lambda body: "better 2" in str(body["prompt"]))
     events = []
     async with opened(stub, home, generator=kind, key=KEY, chat={"attempts": 6}) as gems:
         async for event in gems.stream(PROMPT, size=SIZE):

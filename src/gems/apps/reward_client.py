@@ -63,7 +63,7 @@ def request_rewards(
             answer = client.post("/v1/rewards", json={"items": batch})
             told = f"{url} answered {answer.status_code}: {shorten(redact(clean_message(answer.text), key))}"
             if answer.is_client_error:
-                raise RequestError(told)
+                raise RequestError(told, hint="Correct the request: the answer says what is wrong.")
             if answer.is_error:
                 raise ServerError(told)
             found += [reward["score"] for reward in answer.json()["rewards"]]

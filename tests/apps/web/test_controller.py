@@ -76,7 +76,12 @@ async def test_a_run_is_followed_by_any_number_of_tabs_and_after_a_reload(house:
                         break
             assert story.is_working
             assert story.usage["judge"]["calls"] > 0
-        await desk.cancel(caller, run_id)
+        async with aclosing(desk.follow(caller, run_id)) as stories:
+            assert (await anext(stories)).is_working
+            await desk.cancel(caller, run_id)
+            await done(desk, run_id)
+            # Who was told of its beginning only is told of its end.
+            assert not (await anext(stories)).is_working
         last = [story async for story in desk.follow(caller, run_id)][-1]
         assert (last.status, last.doing) == ("done", "cancelled")
         assert desk.service.manager.working() == []

@@ -145,7 +145,8 @@ class _RepairRoute(APIRoute):
                         else:
                             fields[name] = base64.b64encode(await value.read()).decode()
             except (HTTPException, MultiPartException) as error:
-                raise RequestError(f"The form cannot be read: {getattr(error, 'detail', error)}") from error
+                message = f"The form cannot be read: {getattr(error, 'detail', error)}"
+                raise RequestError(message, hint="Send multipart/form-data with text fields and files.") from error
             return await handle(with_body(request, json.dumps(fields).encode(), "application/json"))
 
         return handled

@@ -134,9 +134,14 @@ class Controller:
 
     async def follow(self, caller: Caller, run_id: str) -> AsyncGenerator[RunView]:
         """Yield the view of a run now and after each event; raise the error of a run without an image."""
+        is_working = self.service.manager.is_working(run_id)
         run = await self.view(caller, run_id)
         yield run
         if not self.service.manager.is_working(run_id):
+            if is_working:
+                # It ended meanwhile.
+                run = await self.view(caller, run_id)
+                yield run
             if run.status == "failed" and not run.rounds:
                 # Raises the error of the run if this process knows it.
                 await self.service.manager.result(run_id)

@@ -390,8 +390,10 @@ async def test_a_node_that_fails(
 
 async def test_somebody_interrupts_it(server: ComfyUIServer, make: Make) -> None:
     server.held.set()
-    task = asyncio.create_task(make().generate(request()))
-    await until(lambda: bool(server.executed))
+    heard: list[int] = []
+    asked = request(on_progress=lambda done, _total: heard.append(done))
+    task = asyncio.create_task(make().generate(asked))
+    await until(lambda: bool(heard))
     server.interrupt = True
     with pytest.raises(RejectedRequestError, match=r"was interrupted in KSampler \(node 3\)"):
         await task
