@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from gems.errors import InvalidImageError, OptionError, RunNotFoundError
 from gems.memory.run_filter import RunFilter
 from gems.results import CheckedRequirement, RunResult
-from gems.runs.dataset import DatasetWriter, strip_metadata
+from gems.runs.dataset import DatasetWriter
 from gems.runs.training_rows import ExportOptions, choose_split, find_pairs, pair_row, reward_rows, step_rows
 from gems.service import Gems
 from gems.settings import Settings
@@ -392,15 +392,19 @@ def row_of(image: str) -> dict[str, Any]:
     return {"prompt": "p", "image": image, "confirmed": True, "labels": [], "run": "r"}
 
 
-def test_metadata_of_images_is_removed() -> None:
+def test_metadata_of_images_is_removed(tmp_path: Path) -> None:
     tagged = png(prompt="a secret prompt")
-    plain = strip_metadata(tagged)
+    with DatasetWriter(tmp_path / "out", "rewards", "datasets", ALL) as writer:
+        writer.add("train", row_of("1"), {"1": tagged})
+        for broken in (b"", b"GIF89a", tagged[:40], tagged[:-6]):
+            with pytest.raises(InvalidImageError):
+                writer.add("train", row_of("2"), {"2": broken})
+        writer.finish({})
+    (row,) = pq.read_table(tmp_path / "out" / "data" / "train.parquet").to_pylist()
+    plain = row["image"]["bytes"]
     assert b"secret" in tagged
     assert b"secret" not in plain
     assert Image.open(io.BytesIO(plain)).tobytes() == Image.open(io.BytesIO(tagged)).tobytes()
-    for broken in (b"", b"GIF89a", tagged[:40], tagged[:-6]):
-        with pytest.raises(InvalidImageError):
-            strip_metadata(broken)
 
 
 def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import struct
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ import yaml
 from gems._version import __version__
 from gems.errors import InvalidImageError, MissingExtraError, OptionError
 from gems.memory.sqlite import storage_error
+from gems.runs.output import PNG_END, replace_metadata
 from gems.runs.training_rows import ExportKind, ExportOptions
 
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ _LAYOUTS: Mapping[ExportKind, tuple[Layout, ...]] = {
 }
 _GROUP_BYTES, _GROUP_ROWS = 32 * 2**20, 2_000
 """A row group is written when it has this size: all that an export holds in memory."""
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_KEPT_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"sRGB", b"iCCP", b"cHRM", b"IDAT", b"IEND"})
-"""What decides the pixels; the others are metadata."""
 
 
 class DatasetWriter:
@@ -99,8 +96,12 @@ class DatasetWriter:
             shutil.rmtree(self._partial, ignore_errors=True)
 
     def add(self, split: str, row: Mapping[str, Any], images: Mapping[str, bytes]) -> None:
-        """Add a row; `images` holds PNG bytes by the ids that stand in it. Blocking."""
-        plain = {image: strip_metadata(data) for image, data in images.items()}
+        """Add a row; `images` holds PNG bytes by the ids that stand in it. Blocking.
+
+        Raises:
+            InvalidImageError: One of them is not a whole PNG; nothing was added.
+        """
+        plain = {image: _strip_metadata(data) for image, data in images.items()}
         self._models |= {row[name]: row[f"{name[:-5]}licence"] for name in row if name.endswith("model")}
         self._pending.setdefault(split, []).append(self._lay_out(row, plain))
         self.rows[split] += 1
@@ -202,24 +203,11 @@ class DatasetWriter:
         )
 
 
-def strip_metadata(png: bytes) -> bytes:
-    """Return a PNG without texts, times and other chunks that do not decide its pixels.
-
-    Raises:
-        InvalidImageError: It is no PNG, or cut off.
-    """
-    kept, at = [_PNG_SIGNATURE], len(_PNG_SIGNATURE)
-    if not png.startswith(_PNG_SIGNATURE):
-        raise InvalidImageError("A stored image is not a PNG.")
-    name = b""
-    while at + 12 <= len(png) and name != b"IEND":
-        (length,), name = struct.unpack(">I", png[at : at + 4]), png[at + 4 : at + 8]
-        if name in _KEPT_CHUNKS:
-            kept.append(png[at : at + 12 + length])
-        at += 12 + length
-    if name != b"IEND" or at > len(png):
-        raise InvalidImageError("A stored image is cut off.")
-    return b"".join(kept)
+def _strip_metadata(png: bytes) -> bytes:
+    plain = replace_metadata(png)
+    if not plain.endswith(PNG_END):
+        raise InvalidImageError("A stored image is not a PNG, or cut off.")
+    return plain
 
 
 def _image(image: str, images: Mapping[str, bytes]) -> dict[str, Any]:

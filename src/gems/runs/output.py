@@ -26,6 +26,8 @@ from gems.results import RunResult, add_warning
 from gems.types import Candidate, Round, origin_of
 
 _PNG_SIGNATURE_BYTES = 8
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+"""The last chunk of every whole PNG."""
 _MARK = re.compile(r"(Negative prompt|Steps|Sampler|CFG scale|Seed|Size|Model):")
 _MOST_XMP = 60_000
 """Bytes of XMP; a segment of a JPEG holds at most 65,502."""
@@ -43,20 +45,23 @@ def with_provenance(png: bytes, result: RunResult) -> bytes:
     if best.get("action") != "given":
         texts.add_itxt("parameters", infotext(best, candidate))
     texts.add_itxt("gems", json.dumps(_provenance_record(result, candidate), ensure_ascii=False))
-    return _with_texts(png, texts)
+    return replace_metadata(png, texts)
 
 
-def _with_texts(png: bytes, texts: PngInfo) -> bytes:
-    """Replace all texts of the PNG without compressing its pixels again, which would take long."""
+def replace_metadata(png: bytes, texts: PngInfo | None = None) -> bytes:
+    """Return the PNG with `texts` in place of all that does not decide its pixels and colours.
+
+    The pixels are not compressed again, which would take long. A PNG that is cut off stays so: it has no `PNG_END`.
+    """
     out = io.BytesIO()
     out.write(png[:_PNG_SIGNATURE_BYTES])
-    position = _PNG_SIGNATURE_BYTES
-    while position < len(png):
+    position, kind = _PNG_SIGNATURE_BYTES, b""
+    while position < len(png) and kind != b"IEND":
         end = position + _CHUNK_OVERHEAD + int.from_bytes(png[position : position + 4])
         kind = png[position + 4 : position + 8]
         if kind in _KEPT_CHUNKS:
             out.write(png[position:end])
-        if kind == b"IHDR":
+        if kind == b"IHDR" and texts is not None:
             for name, data, *_ in texts.chunks:
                 putchunk(out, name, data)
         position = end
