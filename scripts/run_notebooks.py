@@ -22,7 +22,7 @@ from nbclient.exceptions import CellExecutionError
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 MOST_BYTES = 1_000_000
-_TIMEOUT_S = 120
+_TIMEOUT_S = 600
 # What a reader's notebook is not to depend on.
 _FOREIGN = ("GEMS_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "OTEL_")
 _PLACES = "home|root|Users|tmp|var|work|private|mnt|opt|usr"

@@ -17,8 +17,8 @@ PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 PNG = "iVBORw0KGgo="
 
 
-def test_there_are_four() -> None:
-    assert [path.stem for path in PATHS] == ["own_graph", "quickstart", "skills", "trajectory"]
+def test_there_are_five() -> None:
+    assert [path.stem for path in PATHS] == ["own_graph", "quickstart", "skills", "training", "trajectory"]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
