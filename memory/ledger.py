@@ -23,6 +23,8 @@ _RUN_TABLES = ("answers", "drawings", "forks", "runs", "owners")
 _SOURCE_KEY = '"source": '
 """Key of the id of a source image in a run's options, as JSON."""
 _COUNTED = timedelta(days=2)
+_PAGE = 500
+"""Runs that are read at a time where there may be any number of them."""
 LEDGER_VERSION = 1
 LEDGER_SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -183,6 +185,16 @@ class Ledger:
         where, values = wanted.sql()
         sql = f"{_SELECT_RUNS} WHERE {where} ORDER BY created DESC, runs.run DESC LIMIT ?"
         return [_run_row(row) for row in await self._all(sql, (*values, MOST if limit is None else limit))]
+
+    async def each_run(self, wanted: RunFilter = ALL_RUNS) -> AsyncIterator[RunRow]:
+        """Yield the runs that match, oldest first; only `_PAGE` of them are in memory at a time."""
+        where, values = wanted.sql()
+        sql = f"{_SELECT_RUNS} WHERE {where} AND (created, runs.run) > (?, ?) ORDER BY created, runs.run LIMIT ?"
+        last = ("", "")
+        while rows := await self._all(sql, (*values, *last, _PAGE)):
+            for row in rows:
+                yield _run_row(row)
+            last = (rows[-1]["created"], rows[-1]["run"])
 
     async def enter_fork(self, run: str, source: str, number: int) -> None:
         """Record that `run` shares the images of `source` up to round `number`; `begin` lists the run."""

@@ -77,6 +77,14 @@ async def test_limit_counts_what_is_wanted(ledger: Ledger) -> None:
     assert [row["run_id"] for row in await ledger.runs(1, wanted)] == ["b"]
 
 
+async def test_each_run_is_read_once_page_by_page(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gems.memory.ledger._PAGE", 2)
+    await ledger._write("UPDATE runs SET created=?", ("2026-01-01T00:00:00.000+00:00",))
+    await ledger._write("UPDATE runs SET created=? WHERE run=?", ("2026-01-02T00:00:00.000+00:00", "b"))
+    assert [row["run_id"] async for row in ledger.each_run()] == [*"acdefb"]
+    assert [row["run_id"] async for row in ledger.each_run(RunFilter(status="done"))] == [*"ab"]
+
+
 async def test_service_knows_which_runs_are_worked_on(tmp_path: Path) -> None:
     house = House(tmp_path / "home")
     async with house.gems() as gems:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from gems.errors import InvalidImageError, OptionError, RunNotFoundError
 from gems.memory.run_filter import RunFilter
 from gems.results import CheckedRequirement, RunResult
 from gems.runs.dataset import DatasetWriter
-from gems.runs.training_rows import ExportOptions, choose_split, find_pairs, pair_row, reward_rows, step_rows
+from gems.runs.training_rows import ExportOptions, Selection, choose_split, find_pairs, pair_row, reward_rows, step_rows
 from gems.service import Gems
 from gems.settings import Settings
+from tests.support.scripted_service import PATIENCE_S
 
 PROMPT = "three red circles above a blue striped square"
 OTHER = "a green triangle left of two yellow hearts"
@@ -191,6 +193,14 @@ def test_a_checklist_that_a_later_look_overruled_is_harmful() -> None:
     assert list(step_rows(run, [step], ExportOptions())) == []
 
 
+def test_runs_of_ties_or_of_one_image_have_no_pairs() -> None:
+    selection = Selection.start("pairs", ALL)
+    ties = result(*(turn(number, str(number), answers(said)) for number, said in enumerate(("yny", "nyy", "yyn"), 1)))
+    for run in (ties, result(turn(1, "1", answers("yyy"))), result()):
+        assert list(selection.choose(run)) == []
+    assert selection.left_out == {"runs without anything to export": 3}
+
+
 def test_answers_of_earlier_versions_have_no_question() -> None:
     assert list(step_rows(result(), [{"task": "reflect", "answer": {"text": ""}}], ALL)) == []  # type: ignore[list-item]
 
@@ -273,14 +283,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 async def test_the_same_export_gives_the_same_bytes(gems: Gems, tmp_path: Path) -> None:
     for name in ("one", "two"):
         await gems.export("pairs", tmp_path / name, options=ALL)
-    one, two = (
-        {
-            str(path.relative_to(tmp_path / name)): path.read_bytes()
-            for path in (tmp_path / name).rglob("*")
-            if path.is_file()
-        }
-        for name in ("one", "two")
-    )
+    one, two = (contents(tmp_path / name) for name in ("one", "two"))
     assert one == two
     assert set(one) == {"README.md", "data/train.parquet"}
 
@@ -310,6 +313,17 @@ async def test_pairs_for_verl_omni(gems: Gems, tmp_path: Path) -> None:
         for name in ("img_win", "img_lose"):
             with Image.open(tmp_path / "pairs" / "data" / row[name]) as picture:
                 assert picture.size == (256, 256)
+
+
+def test_the_winner_for_verl_omni_has_the_higher_score(tmp_path: Path) -> None:
+    """Its reader refuses others; of all requirements the rejected image here meets more."""
+    run = result(turn(1, "1", answers("yuu")), turn(2, "2", answers("nyy")))
+    (pair,) = find_pairs(run, ALL)
+    with DatasetWriter(tmp_path / "out", "pairs", "verl-omni", ALL) as writer:
+        writer.add("train", pair_row(pair, run, ALL), {"1": png(8), "2": png(16)})
+        writer.finish({})
+    (row,) = pq.read_table(tmp_path / "out" / "data" / "train.parquet").to_pylist()
+    assert (row["win_score"], row["lose_score"]) == (1.0, 0.0)
 
 
 async def test_rewards_and_steps_are_read(gems: Gems, tmp_path: Path, reader: Any) -> None:
@@ -419,6 +433,39 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(StopError):
         write()
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_export_that_is_cancelled_at_its_end_is_whole(
+    gems: Gems, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, begun, may_end = DatasetWriter.finish, threading.Event(), threading.Event()
+
+    def wait_and_finish(self: DatasetWriter, left_out: Any) -> None:
+        begun.set()
+        assert may_end.wait(PATIENCE_S)
+        finish(self, left_out)
+
+    monkeypatch.setattr(DatasetWriter, "finish", wait_and_finish)
+    exporting = asyncio.create_task(gems.export("rewards", tmp_path / "out", options=ALL))
+    assert await asyncio.to_thread(begun.wait, PATIENCE_S)
+    exporting.cancel()
+    await asyncio.wait([exporting], timeout=0.1)
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await exporting
+    assert os.listdir(tmp_path) == ["out"]
+    assert set(contents(tmp_path / "out")) == {"README.md", "data/train.parquet"}
+    assert pq.read_table(tmp_path / "out" / "data").num_rows > 0
+
+
+def test_images_of_different_sizes_are_a_pair(tmp_path: Path, reader: Any) -> None:
+    run = result(turn(1, "1", answers("yyy")), turn(2, "2", answers("nyy"), action="edit", parent="1"))
+    (pair,) = find_pairs(run, ALL)
+    with DatasetWriter(tmp_path / "out", "pairs", "datasets", ALL) as writer:
+        writer.add("train", pair_row(pair, run, ALL), {"1": png(8), "2": png(16)})
+        writer.finish({})
+    (row,) = reader(tmp_path / "out")["train"]
+    assert (row["chosen"].size, row["rejected"].size) == ((8, 8), (16, 16))
 
 
 def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:

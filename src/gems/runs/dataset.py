@@ -158,6 +158,10 @@ class DatasetWriter:
         folder.mkdir(exist_ok=True)
         for image, data in images.items():
             (folder / f"{image}.png").write_bytes(data)
+        # Its reader refuses a winner with the lower score, which the shares of all requirements can give.
+        answers = [{side: each[f"{side}_answer"] for side in ("chosen", "rejected")} for each in row["requirements"]]
+        known = [each for each in answers if "unknown" not in each.values()]
+        win, lose = (sum(each[side] == "yes" for each in known) / len(known) for side in ("chosen", "rejected"))
         return {
             "uid": f"{row['chosen'][:16]}-{row['rejected'][:16]}",
             "data_source": "gems",
@@ -166,8 +170,8 @@ class DatasetWriter:
             # Its reader takes them from the folder of the file.
             "img_win": f"../images/{row['chosen']}.png",
             "img_lose": f"../images/{row['rejected']}.png",
-            "win_score": row["chosen_score"],
-            "lose_score": row["rejected_score"],
+            "win_score": win,
+            "lose_score": lose,
             "reward_model": {"style": "model", "ground_truth": row["prompt"]},
             "extra_info": {
                 "raw_prompt": row["prompt"],

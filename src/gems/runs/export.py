@@ -17,8 +17,6 @@ from gems.runs.dataset import DatasetWriter, Layout
 from gems.runs.training_rows import ExportKind, ExportOptions, Selection, choose_split
 from gems.types import RunRow
 
-_PAGE = 500
-
 
 class Exported(BaseModel):
     """What an export wrote."""
@@ -55,13 +53,15 @@ async def export_runs(  # noqa: PLR0913 - those of `Gems.export`
             result = await load(row)
             answers = await resources.ledger.answers(row["run_id"]) if kind == "trajectories" else []
             split = choose_split(result.prompt, options.splits)
+            images: dict[str, bytes] = {}
             for found in selection.choose(result, answers):
+                named = _images_of(found)
                 try:
-                    images = {image: await resources.images.load(image) for image in _images_of(found)}
-                    await asyncio.to_thread(writer.add, split, found, images)
+                    images |= {image: await resources.images.load(image) for image in named if image not in images}
+                    await _finish_in_thread(writer.add, split, found, {image: images[image] for image in named})
                 except (ImageMissingError, InvalidImageError):
                     selection.left_out["rows whose images are gone or damaged"] += 1
-        await asyncio.to_thread(writer.finish, selection.left_out)
+        await _finish_in_thread(writer.finish, selection.left_out)
     return Exported(
         folder=str(folder) if writer.rows.total() else "",
         kind=kind,
@@ -72,19 +72,22 @@ async def export_runs(  # noqa: PLR0913 - those of `Gems.export`
     )
 
 
+async def _finish_in_thread(work: Callable[..., None], *given: Any) -> None:
+    """Call a function in a thread and wait for its end even if cancelled: its files are removed or used after that."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *given))
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await working
+        raise
+
+
 async def _rows(
     resources: Resources, runs: Sequence[str], wanted: RunFilter, owner: str, selection: Selection
 ) -> AsyncIterator[RunRow]:
-    """Yield the rows of the chosen runs, oldest first."""
-    if runs:
-        found = [await resources.ledger.run(run) for run in dict.fromkeys(runs)]
-        missing = next((run for run, row in zip(dict.fromkeys(runs), found, strict=True) if row is None), None)
-        if missing is not None:
-            raise RunNotFoundError(f"There is no run {missing[:80]!r} in this home.")
-        chosen = [row for row in found if row is not None]
-    else:
-        chosen = list(reversed(await resources.ledger.runs(None, wanted)))
-    for row in chosen:
+    """Yield the rows of the chosen runs: in the order in which they were named, or oldest first."""
+    chosen = _named(resources, runs) if runs else resources.ledger.each_run(wanted)
+    async for row in chosen:
         if row["owner"] != owner:
             selection.left_out["runs of another owner"] += 1
         elif not runs and not row["options"]["memory"]:
@@ -93,6 +96,16 @@ async def _rows(
             selection.left_out["runs in progress"] += 1
         else:
             yield row
+
+
+async def _named(resources: Resources, runs: Sequence[str]) -> AsyncIterator[RunRow]:
+    found = []
+    for run in dict.fromkeys(runs):
+        if (row := await resources.ledger.run(run)) is None:
+            raise RunNotFoundError(f"There is no run {run[:80]!r} in this home.")
+        found.append(row)
+    for row in found:
+        yield row
 
 
 def _images_of(row: dict[str, Any]) -> list[str]:

@@ -305,6 +305,10 @@ def choose_split(prompt: str, splits: Mapping[str, float]) -> str:
     return list(splits)[-1]
 
 
+def _digest(*parts: str) -> bytes:
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
+
+
 @dataclass(slots=True)
 class Selection:
     """Rows of one export, one run after the other, and what was left out of them."""
@@ -312,8 +316,10 @@ class Selection:
     kind: ExportKind
     options: ExportOptions
     left_out: Counter[str]
-    _rows: Counter[str]
-    _seen: set[tuple[str, ...]]
+    _rows: Counter[bytes]
+    """Rows by the digest of their prompt, if they are limited."""
+    _seen: set[bytes]
+    """Digests of the rows: all that grows with their number."""
 
     @classmethod
     def start(cls, kind: ExportKind, options: ExportOptions) -> Selection:
@@ -325,13 +331,15 @@ class Selection:
         found = False
         for key, row in self._list(result, answers):
             found = True
-            if key in self._seen:
+            digest, prompt = _digest(*key), _digest(result.prompt)
+            if digest in self._seen:
                 self.left_out["found in another run too"] += 1
-            elif self.options.per_prompt and self._rows[result.prompt] >= self.options.per_prompt:
+            elif self.options.per_prompt and self._rows[prompt] >= self.options.per_prompt:
                 self.left_out["beyond the most of a prompt"] += 1
             else:
-                self._seen.add(key)
-                self._rows[result.prompt] += 1
+                self._seen.add(digest)
+                if self.options.per_prompt:
+                    self._rows[prompt] += 1
                 yield row
         if not found:
             self.left_out["runs without anything to export"] += 1
