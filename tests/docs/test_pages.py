@@ -84,6 +84,8 @@ NOT_RUN = {
     ("docs/generators.md", "vllm serve Qwen/Qwen3-VL-32B-Instruct --port 8000"): (
         "needs vLLM and a GPU; the README's same command is run with the stub"
     ),
+    ("docs/serving.md", "cd deploy"): "needs Docker; tests/test_deploy.py checks the files",
+    ("docs/serving.md", "sudo useradd --system gems"): "needs root; tests/test_deploy.py checks the units",
     ("docs/serving.md", '{"mcpServers": {"gems": {"command": "gems", "args": ["mcp"]}}}'): (
         "a configuration; the program after it starts the same command"
     ),

@@ -209,8 +209,10 @@ def test_no_other_page_can_frame_it(house: House, path: str) -> None:
         assert answer.headers["x-frame-options"] == "DENY"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
-        if answer.headers["content-type"].startswith("text/html"):
-            assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+        policy = answer.headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in policy
+        assert ("default-src 'none'" in policy) != answer.headers["content-type"].startswith("text/html")
 
 
 def test_a_report_can_be_framed_by_its_own_server(house: House) -> None:

@@ -27,6 +27,7 @@ from gems.apps.run_manager import RunManager
 from gems.apps.server.app import check_reach, open_socket, serve_app
 from gems.apps.server.auth import Access, KeyFile, UnknownKeyError, error_details, status_of
 from gems.apps.server.dependencies import Service, caller_at, open_service
+from gems.apps.server.gate import SecurityHeaders
 from gems.errors import GemsError, OptionError
 from gems.service import Gems
 from gems.settings import Settings
@@ -189,7 +190,8 @@ async def serve_http(settings: Settings, ready: Callable[[str], None]) -> None:
             app = http_app(service)
             # The app itself opens its session manager.
             async with app.router.lifespan_context(app):
-                await serve_app(KeyGuard(app, service), listener, service, lambda address: ready(f"{address}/mcp"))
+                guarded = SecurityHeaders(KeyGuard(app, service))
+                await serve_app(guarded, listener, service, lambda address: ready(f"{address}/mcp"))
 
 
 def http_app(service: Service) -> Starlette:

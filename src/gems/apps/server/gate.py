@@ -17,13 +17,15 @@ from gems.errors import GemsError
 _WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
 _PAGE = "/web/"
 """The page has a sign-in of its own, which `ProxyGuard` checks before it reads a body."""
-_POLICY = "frame-ancestors 'none'; base-uri 'none'; object-src 'none'"
+_PAGE_POLICY = "frame-ancestors 'none'; base-uri 'none'; object-src 'none'"
+_DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
 _HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
 }
 
 
@@ -83,8 +85,12 @@ def _add_headers(message: Message, path: str) -> None:
     headers = MutableHeaders(scope=message)
     for name, value in _HEADERS.items():
         headers.setdefault(name, value)
-    if headers.get("content-type", "").startswith("text/html"):
-        is_documentation = path in documentation.PAGES
-        headers.setdefault("content-security-policy", documentation.POLICY if is_documentation else _POLICY)
+    headers.setdefault("content-security-policy", _policy_of(headers.get("content-type", ""), path))
     if "frame-ancestors 'self'" in headers.get("content-security-policy", ""):
         headers["x-frame-options"] = "SAMEORIGIN"
+
+
+def _policy_of(media_type: str, path: str) -> str:
+    if not media_type.startswith("text/html"):
+        return _DATA_POLICY
+    return documentation.POLICY if path in documentation.PAGES else _PAGE_POLICY
