@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from tests.support.scripted_models import settings_at
 pytestmark = pytest.mark.xdist_group("clients")
 ENDLESS = "a dozen purple hearts"
 """Its second image is never drawn, and its first cannot pass: the built-in world draws no more than nine of a kind."""
+_PAGE = Path(__file__).resolve().parents[2] / "docs" / "clients.md"
 _INSPECTOR = "node_modules/@modelcontextprotocol/inspector-cli/build"
 
 
@@ -136,7 +139,8 @@ def test_inspector_lists_and_calls_tools(npm: Node, tmp_path: Path) -> None:
     command.chmod(0o755)
 
     def inspect(*arguments: str) -> dict[str, Any]:
-        return npm.run("cli.js", "--cli", str(command), "mcp", "--method", *arguments, package=_INSPECTOR)
+        said = npm.run("cli.js", "--cli", str(command), "mcp", "--method", *arguments, package=_INSPECTOR)
+        return dict(json.loads(said))
 
     tools = {tool["name"]: tool for tool in inspect("tools/list")["tools"]}
     assert {"generate_image", "edit_image", "verify_image", "get_run"} <= set(tools)
@@ -146,3 +150,14 @@ def test_inspector_lists_and_calls_tools(npm: Node, tmp_path: Path) -> None:
     assert "requirement met after 1 round (passed)" in text["text"]
     assert base64.b64decode(shown["data"]).startswith(b"\xff\xd8")
     assert told["structuredContent"]["stop_reason"] == "passed"
+
+
+def test_the_programs_of_the_page_run(server: Server, npm: Node, tmp_path: Path) -> None:
+    programs = re.findall(r"^```js\n(.*?)^```", _PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    said = []
+    for program in programs:
+        here = program.replace("http://127.0.0.1:8765", server.url).replace('"stars.png"', "process.argv[2]")
+        said.append(npm.run(str(tmp_path / "stars.png"), script=here, GEMS_KEY=server.key).strip())
+        with Image.open(tmp_path / "stars.png") as picture:
+            assert picture.size == (512, 512)
+    assert said == ["two green stars", "image/png"]

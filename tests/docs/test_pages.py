@@ -65,9 +65,11 @@ FILES = {
     "docs/serving.md": ["circles.png", "stars.png"],
 }
 # Pages without commands that can run in a test.
-WITHOUT_COMMANDS = {"docs/cli.md", "docs/studio.md"}
+WITHOUT_COMMANDS = {"docs/cli.md", "docs/clients.md", "docs/studio.md"}
+OTHER_PAGES = ("docs/clients.md", "docs/studio.md", "CONTRIBUTING.md", "CHANGELOG.md")
 _CLUSTER = "needs several machines; tests/evals/test_ray_engine.py has two"
 # Blocks that are not run: page and first line, and why.
+_SETTINGS = "settings of another program"
 _BINDING = (
     "ok       workflow: prompt: CLIPTextEncode (node 6) text; negative: CLIPTextEncode (node 7) text; "
     "seed: KSampler (node 3)"
@@ -79,6 +81,13 @@ NOT_RUN = {
     ("README.md", "START -> begin -> planner ----+"): "a diagram",
     ("README.md", "src/gems/        service.py is the entry point; settings, types, state, events, errors"): (
         "a tree, checked below"
+    ),
+    ("docs/clients.md", "IMAGE_GEN_OAI_API_KEY=KEY"): _SETTINGS,
+    ("docs/clients.md", "endpoints:"): _SETTINGS,
+    ("docs/clients.md", "model_list:"): _SETTINGS,
+    ("docs/clients.md", 'import { writeFileSync } from "node:fs";'): "tests/clients runs both programs",
+    ("docs/clients.md", "npx @modelcontextprotocol/inspector-cli@1 --cli gems mcp --method tools/call \\"): (
+        "needs the npm registry; tests/clients runs the same command"
     ),
     ("docs/cluster.md", "ray start --head --port 6379"): _CLUSTER,
     ("docs/cluster.md", "export RAY_ADDRESS=head:6379"): _CLUSTER,
@@ -96,7 +105,7 @@ NOT_RUN = {
 # Shorter forms for tests of what takes hours.
 SHORTENED = {"docs/results.md": [("for seed in 1 2 3", "for seed in 1"), (" --seed", " --limit 2 --seed")]}
 # Variables of examples, and of other programs that are started by the tests only.
-OTHER_VARIABLES = {"GEMS_KEY", "GEMS_DEBUG", "GEMS_HOME"}
+OTHER_VARIABLES = {"GEMS_KEY", "GEMS_SERVER_KEY", "GEMS_DEBUG", "GEMS_HOME"}
 # Exit code 3 only says that a requirement is not met, as can happen with the built-in world.
 # A server is a child of the shell itself, so that it can be stopped as the page says.
 _SHELL = """set -euo pipefail
@@ -213,7 +222,7 @@ def _python() -> str:
     return f'case "$1" in {cases} esac\nexec {sys.executable} "$@"\n'
 
 
-@pytest.mark.parametrize("page", [*PAGES, "docs/studio.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES])
 def test_links_and_paths_exist(page: str) -> None:
     text, folder = prose_of(page), (ROOT / page).parent
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -250,7 +259,7 @@ def usages(page: str) -> Iterator[Usage]:
             yield Usage(" ".join(words[1:]), tuple(re.findall(r"(?<!\S)--[a-z][\w-]*", line)))
 
 
-@pytest.mark.parametrize("page", [*PAGES, "docs/studio.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES])
 def test_named_commands_and_options_exist(page: str) -> None:
     import typer
 
@@ -278,7 +287,7 @@ def test_named_benchmarks_and_their_options_exist(page: str) -> None:
             assert f'"{option}"' in source, (module, option)
 
 
-@pytest.mark.parametrize("page", [*PAGES, "docs/studio.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES])
 def test_named_settings_exist(page: str) -> None:
     example = set(re.findall(r"^#(GEMS_\w+)=", text_of(".env.example"), re.MULTILINE))
     roles = ("PLANNER", "JUDGE", "REFLECTOR", "EVAL_JUDGE")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -36,8 +37,8 @@ class Node:
 
     folder: Path
 
-    def run(self, *arguments: str, script: str | None = None, package: str = "") -> Any:
-        """The JSON that Node prints; `script` is the text of a module, `package` the package in whose code it runs."""
+    def run(self, *arguments: str, script: str | None = None, package: str = "", **environment: str) -> str:
+        """What Node prints; `script` is the text of a module, `package` the folder of a package to run in."""
         options = ["--input-type=module", "-"] if script is not None else []
         done = subprocess.run(
             ["node", *options, *arguments],
@@ -47,13 +48,14 @@ class Node:
             encoding="utf-8",
             timeout=PATIENCE_S,
             check=False,
+            env=os.environ | environment,
         )
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-        return json.loads(done.stdout)
+        return done.stdout
 
     def run_script(self, name: str, *arguments: str) -> Any:
         """The JSON that a script beside the list of packages prints."""
-        return self.run(*arguments, script=(_SCRIPTS / name).read_text(encoding="utf-8"))
+        return json.loads(self.run(*arguments, script=(_SCRIPTS / name).read_text(encoding="utf-8")))
 
 
 def installed() -> Node:
