@@ -63,6 +63,13 @@ def test_open_webui_chats(base: str, key: str) -> None:
     assert "".join(delta.get("content", "") for delta in deltas).endswith(")")
 
 
+def test_a_message_without_images_beside_its_text_has_no_field_for_them(base: str) -> None:
+    asked = {"messages": [{"role": "user", "content": "a red cat"}]}
+    for more, is_there in (({}, False), ({"modalities": ["image", "text"]}, True)):
+        (choice,) = httpx.post(base + CHAT, json=asked | more).json()["choices"]
+        assert ("images" in choice["message"]) == is_there
+
+
 @pytest.mark.parametrize("header", ["Authorization", "api-key"])
 def test_librechat_draws(base: str, key: str, header: str, house: House) -> None:
     answer = httpx.post(

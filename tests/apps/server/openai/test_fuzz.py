@@ -19,6 +19,7 @@ ROUTES = [
     ("POST", "/v1/images/generations"),
     ("POST", "/v1/images/edits"),
     ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/responses"),
 ]
 _CHECKS = [
     checks.not_a_server_error,

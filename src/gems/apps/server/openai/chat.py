@@ -19,11 +19,13 @@ from gems.apps.server.openai import images, schemas
 from gems.apps.server.openai.conversation import ChatRequest, read_request
 from gems.apps.server.openai.errors import RUN_ERRORS, STOP_HEADER, AnswerError, OpenAIRoute, failure, new_router
 from gems.apps.server.openai.images import STREAM, encode_image, shrink_image, sse_event, stream_response
+from gems.apps.server.openai.responses import responses_router
 from gems.apps.server.openai.runs import (
     StartedRuns,
     check_model,
     load_png,
     model_names,
+    outcome_text,
     start_runs,
     stop_if_left,
     wait_unless_left,
@@ -43,7 +45,7 @@ _SHOWS_IMAGES = "x-openwebui-"
 """Beginning of headers of a client that takes images beside the text."""
 _STOP: Literal["stop"] = "stop"
 _STARTED = schemas.now()
-_METHODS = {"/v1/images/generations": "POST", "/v1/images/edits": "POST", "/v1/chat/completions": "POST"}
+_POSTED = ("images/generations", "images/edits", "chat/completions", "responses")
 
 
 chat_router = new_router(more=RUN_ERRORS)
@@ -191,13 +193,7 @@ def progress_line(event: Event, run: RunView) -> str:
 
 async def _final_reply(service: Service, result: RunResult, form: ReplyForm) -> tuple[str, list[schemas.ReplyImage]]:
     """Return the outcome of a run with the address of its image, and the image beside it or small in the text."""
-    met = sum(item.answer == "yes" for item in result.requirements)
-    reason = f" ({result.stop_reason})" if result.stop_reason else ""
-    ending = f"Round {result.best_round} is best: {met} of {len(result.requirements)} met{reason}."
-    if result.status == "running":
-        ending += f" The time is up; run {result.run_id} is about to end."
-    elif result.failure is not None:
-        ending += f" {result.failure['message']}"
+    ending = outcome_text(result)
     # Later messages of the conversation find the image by its address.
     link = f"[Full size]({form.base_url}images/{result.image_id}.png)"
     png = await load_png(service, result)
@@ -230,7 +226,7 @@ async def model(name: str, request: Request, _caller: Annotated[Caller, Depends(
 
 
 router = APIRouter(route_class=OpenAIRoute)
-for part in (models_router, images.images_router, images.edits_router, chat_router):
+for part in (models_router, images.images_router, images.edits_router, chat_router, responses_router):
     router.include_router(part)
 
 
@@ -238,7 +234,8 @@ for part in (models_router, images.images_router, images.edits_router, chat_rout
 async def missing(rest: str, request: Request) -> Response:
     """Reject all other paths in OpenAI's error format."""
     requested = f"{request.method} /v1/{rest[:80]}"
-    method = _METHODS.get(f"/v1/{rest}", "GET" if rest.split("/", maxsplit=1)[0] == "models" else None)
+    is_model = rest.split("/", maxsplit=1)[0] == "models"
+    method = "POST" if rest in _POSTED else "GET" if is_model else None
     if rest == "images/variations":
         message = "Variations are not supported. Use /v1/images/edits with a prompt that says what may differ."
         return failure(AnswerError(message, code="unsupported_endpoint", status=404))

@@ -101,7 +101,8 @@ def _background_of(png: bytes, kind: schemas.Format) -> schemas.Background:
     return "opaque" if lowest == _OPAQUE else "transparent"
 
 
-def _check_background(service: Service, body: schemas.ImageFields) -> None:
+def check_background(service: Service, body: schemas.ImageFields) -> None:
+    """Raise AnswerError if transparency is asked for that cannot be had."""
     if body.background != "transparent":
         return
     if body.output_format == "jpeg":
@@ -397,7 +398,7 @@ async def _run_images(
     service = service_of(request)
     if body.stream and body.count > 1:
         raise AnswerError("A streamed response contains one image; omit n.", param="n")
-    _check_background(service, body)
+    check_background(service, body)
     begun = await start_runs(service, caller, body.prompt, body, body.count, source, mask)
     if body.stream:
         events = stop_if_left(service, begun, _stream_image(service, begun, body))

@@ -284,6 +284,18 @@ async def load_png(service: Service, result: RunResult) -> bytes:
     return saved or await service.gems.resources.images.load(result.image_id or "")
 
 
+def outcome_text(result: RunResult) -> str:
+    """Say which round is best, how much it meets, and why the run ended."""
+    met = sum(item.answer == "yes" for item in result.requirements)
+    reason = f" ({result.stop_reason})" if result.stop_reason else ""
+    ending = f"Round {result.best_round} is best: {met} of {len(result.requirements)} met{reason}."
+    if result.status == "running":
+        ending += f" The time is up; run {result.run_id} is about to end."
+    elif result.failure is not None:
+        ending += f" {result.failure['message']}"
+    return ending
+
+
 async def _current_result(service: Service, run_id: str) -> RunResult | None:
     """Return the current state of a run; None without an image."""
     with suppress(GemsError):

@@ -48,11 +48,9 @@ class RunFields(BaseModel):
         return given.get("max_rounds") or ROUNDS.get(self.quality or "auto", usual)
 
 
-class ImageFields(RunFields):
-    """Fields of generating and editing."""
+class ImageForm(BaseModel):
+    """How images are sent."""
 
-    prompt: Prompt
-    n: int | None = Field(None, ge=1, le=10, description="Number of images, each from its own run.")
     background: Background | Literal["auto"] | None = Field(
         None, description="`transparent` needs a server whose generator is set to draw such images."
     )
@@ -60,9 +58,16 @@ class ImageFields(RunFields):
     output_compression: int | None = Field(
         None, ge=0, le=100, description="Quality of `jpeg` and `webp`. Default: 100."
     )
+    partial_images: int | None = Field(None, ge=0, le=3, description="Maximum number of partial images in a stream.")
+
+
+class ImageFields(RunFields, ImageForm):
+    """Fields of generating and editing."""
+
+    prompt: Prompt
+    n: int | None = Field(None, ge=1, le=10, description="Number of images, each from its own run.")
     response_format: str | None = Field(None, description="Ignored: images are always sent as `b64_json`.")
     stream: bool | None = None
-    partial_images: int | None = Field(None, ge=0, le=3, description="Maximum number of partial images in a stream.")
 
     @property
     def count(self) -> int:
@@ -100,10 +105,13 @@ class Part(BaseModel):
     )
 
 
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
 class Message(BaseModel):
     """A message of a conversation. The last user message is the request, which may be about an earlier picture."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    role: Role
     content: str | list[Part] | None = None
     images: list[Any] | None = Field(None, description="Images of an answer, as this server sends them.")
 
@@ -229,7 +237,7 @@ class ChatMessage(BaseModel):
 
     role: Literal["assistant"] = "assistant"
     content: str
-    images: list[ReplyImage] | None = None
+    images: list[ReplyImage] | None = Field(None, exclude_if=lambda images: images is None)
 
 
 class Choice(BaseModel):
@@ -277,6 +285,128 @@ class ChatChunk(BaseModel):
     model: str
     choices: list[ChunkChoice]
     usage: ChatUsage | None = None
+
+
+class ImageTool(ImageForm):
+    """The tool `image_generation`."""
+
+    type: str = Field(max_length=80)
+    size: str | None = None
+    quality: Quality | None = None
+    action: Literal["auto", "generate", "edit"] | None = None
+    input_image_mask: dict[str, Any] | None = Field(None, description="Not supported.")
+
+
+class InputItem(BaseModel):
+    """A message, or an image of an earlier response."""
+
+    type: str = Field("message", max_length=80)
+    role: Role | None = None
+    content: str | list[Part] | None = None
+    result: str | None = Field(None, description="Image of an `image_generation_call`, as base64.")
+
+
+class ResponseBody(RunFields):
+    """The body of `POST /v1/responses`; the last user message of the input is the request."""
+
+    input: str | list[InputItem]
+    tools: list[ImageTool] | None = Field(None, description="One of type `image_generation`.")
+    tool_choice: str | dict[str, Any] | None = None
+    stream: bool | None = None
+    background: bool | None = Field(None, description="Not supported, as are the following fields.")
+    previous_response_id: str | None = None
+    conversation: str | dict[str, Any] | None = None
+    prompt: dict[str, Any] | None = None
+
+
+class ImageCall(BaseModel):
+    """An image of a response."""
+
+    type: Literal["image_generation_call"] = "image_generation_call"
+    id: str
+    status: Literal["in_progress", "completed"] = "in_progress"
+    action: Literal["generate", "edit"]
+    result: str | None = Field(None, description="The image as base64.")
+    revised_prompt: str | None = Field(None, description="Prompt that generated the image.")
+    background: Background | None = None
+    output_format: Format | None = None
+    quality: Literal["low", "medium", "high"] | None = None
+    size: str | None = None
+
+
+class OutputText(BaseModel):
+    """A text of a message."""
+
+    type: Literal["output_text"] = "output_text"
+    text: str
+    annotations: list[Any] = []
+
+
+class OutputMessage(BaseModel):
+    """What a response says about its image."""
+
+    type: Literal["message"] = "message"
+    id: str
+    status: Literal["in_progress", "completed"] = "in_progress"
+    role: Literal["assistant"] = "assistant"
+    content: list[OutputText] = []
+
+
+class CachedTokens(BaseModel):
+    """Cached input tokens; not counted here."""
+
+    cached_tokens: int = 0
+
+
+class ReasoningTokens(BaseModel):
+    """Output tokens of reasoning; not counted here."""
+
+    reasoning_tokens: int = 0
+
+
+class ResponseUsage(BaseModel):
+    """Tokens of all chat models of the loop."""
+
+    input_tokens: int
+    input_tokens_details: CachedTokens = CachedTokens()
+    output_tokens: int
+    output_tokens_details: ReasoningTokens = ReasoningTokens()
+    total_tokens: int
+
+    @classmethod
+    def of(cls, usage: ChatUsage) -> ResponseUsage:
+        """Convert the tokens of a chat."""
+        return cls(
+            input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens, total_tokens=usage.total_tokens
+        )
+
+
+class ResponseAnswer(BaseModel):
+    """A response."""
+
+    id: str
+    object: Literal["response"] = "response"
+    created_at: int = Field(default_factory=now)
+    status: Literal["queued", "in_progress", "completed"] = "in_progress"
+    model: str
+    output: list[ImageCall | OutputMessage] = []
+    usage: ResponseUsage | None = None
+    error: None = None
+    incomplete_details: None = None
+    metadata: dict[str, str] = Field({}, description="`run_id`, and at the end `stop_reason`.")
+    parallel_tool_calls: bool = False
+    tool_choice: str = "auto"
+    tools: list[ImageTool] = []
+
+
+class ResponseEvent(BaseModel):
+    """One event of a streamed response, with further fields by its type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    sequence_number: int
+    response: ResponseAnswer | None = None
 
 
 def tokens(results: Iterable[RunResult]) -> tuple[int, int]:
