@@ -167,3 +167,8 @@ def test_each_request_has_an_owner(house: House) -> None:
                 assert nobody.post(f"/gems/{path}", content=b"nonsense").status_code == 401
         with httpx.Client(base_url=url, headers=bearer(ann)) as client:
             assert [row["run_id"] for row in client.get("/runs").json()["runs"]] == [found["run_id"]]
+
+
+def test_a_deadline_of_the_request_is_no_fault_of_the_server(client: httpx.Client) -> None:
+    answer = client.post("/gems/invoke", json={"input": ASK | {"deadline_s": 1e-9}})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "DeadlineReachedError")

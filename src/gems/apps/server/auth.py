@@ -23,11 +23,14 @@ from gems.apps.run_manager import RunManager
 from gems.apps.server.queue import NoPlaceError, QueuePlace, QuotaReachedError, RunQueue, TooManyRunsError
 from gems.errors import (
     AnswerNeededError,
+    BudgetReachedError,
     ConfigurationError,
+    DeadlineReachedError,
     GemsError,
     OptionError,
     RequestError,
     RunBusyError,
+    RunCancelledError,
     RunNotFoundError,
     StorageError,
 )
@@ -398,6 +401,10 @@ _STATUS: dict[type[GemsError], int] = {
     RunBusyError: 409,
     AnswerNeededError: 409,
     TooManyRunsError: 429,
+    # Limits of the request itself, since the server sets none but for OpenAI's routes, which have their own statuses.
+    DeadlineReachedError: 400,
+    BudgetReachedError: 400,
+    RunCancelledError: 400,
 }
 
 

@@ -18,6 +18,7 @@ from gems.apps.server.queue import TooManyRunsError
 from gems.apps.server.schemas import ANY_ERRORS, error_responses
 from gems.errors import (
     BudgetReachedError,
+    DeadlineReachedError,
     EditingUnsupportedError,
     GemsError,
     OptionError,
@@ -43,7 +44,7 @@ RUN_ERRORS = (413, 429, 502)
 REWARDS_PATH = "/v1/rewards"
 """Path under /v1 that is not OpenAI's."""
 _WAIT_S = 10
-# Errors caused by requests, with status, code and field.
+# Errors that need more than their fault says, with status, code and field.
 _KNOWN: dict[type[GemsError], tuple[int, str | None, str | None]] = {
     UnknownKeyError: (401, "invalid_api_key", None),
     TooManyRunsError: (429, "rate_limit_exceeded", None),
@@ -53,6 +54,7 @@ _KNOWN: dict[type[GemsError], tuple[int, str | None, str | None]] = {
     SizeError: (400, "invalid_value", "size"),
     BudgetReachedError: (400, "budget_reached", "budget_usd"),
     RunCancelledError: (400, "run_cancelled", None),
+    DeadlineReachedError: (503, None, None),
 }
 _OPTIONS = ("max_rounds", "candidates", "seed", "negative_prompt", "budget_usd", "deadline_s")
 
