@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
@@ -15,17 +15,26 @@ from typing import Any, TypeVar
 
 from langgraph.store.base import BaseStore
 
-from gems.errors import DeadlineReachedError, GemsError, RunCancelledError, StorageError, UnalignedEditError
+from gems.errors import (
+    ConfigurationError,
+    DeadlineReachedError,
+    GemsError,
+    RunCancelledError,
+    StorageError,
+    UnalignedEditError,
+)
 from gems.events import Event, ImageDrawn, StepDone, Warned
 from gems.generation import GeneratedImage, ImageRequest
 from gems.memory.experience import PendingOp
 from gems.memory.ledger import KeptAnswer
+from gems.memory.patches import Patch
 from gems.memory.writer import apply
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.parsing import read_json
 from gems.models.chat.schemas import TASK_ROLES
 from gems.models.images import encode_jpegs
 from gems.models.masks import lock_outside
+from gems.nodes.prompts import INSTRUCTIONS, replace_wording
 from gems.observability.tracing import OFF, Span
 from gems.state import Context, State
 from gems.types import NO_USAGE, Candidate, Origin, Profile, Role, Usage, merge_usage
@@ -73,6 +82,8 @@ class NodeContext:
     """Lessons of other runs; None if memory is off."""
     source: str = ""
     """Id of the image that each round edits; empty if there is none."""
+    patches: tuple[Patch, ...] = ()
+    """Changes of wordings and skills that the run was started with."""
     origin: Origin = field(default_factory=Origin)
     """How the images of the round come to be, for events."""
     usage: dict[str, Usage] = field(default_factory=dict)
@@ -84,6 +95,7 @@ class NodeContext:
     ) -> NodeContext:
         """Create the context for the round that `state` is in."""
         options = state.get("options")
+        names = options.get("patches", ()) if options else ()
         return cls(
             context=context,
             run_id=state.get("run_id") or thread,
@@ -92,6 +104,7 @@ class NodeContext:
             deadline_s=options["deadline_s"] if options else state.get("deadline_s"),
             write=write,
             store=store,
+            patches=context.patches.select(names) if context.patches else (),
             source=(options.get("source", "") if options and not options.get("mending") else ""),
         )
 
@@ -178,7 +191,7 @@ class NodeContext:
 
     async def ask(self, question: Question) -> ChatReply:
         """Return the answer to `question`, from the ledger if it was given before, else from the model."""
-        role = TASK_ROLES[question.task]
+        question, role = self._amend(question), TASK_ROLES[question.task]
         key = _answer_key(self.round, question)
         kept = await self.context.ledger.answer(self.run_id, key) if self.run_id else None
         if kept is not None:
@@ -208,7 +221,28 @@ class NodeContext:
 
     async def ask_once(self, question: Question) -> ChatReply:
         """Return the answer of the model, which is not recorded; after a failure the same is not asked again."""
-        return await self._ask_model(question, attempts=1)
+        return await self._ask_model(self._amend(question), attempts=1)
+
+    def amend_skill(self, name: str, body: str) -> str:
+        """Return a skill's guidance with the run's patches."""
+        return self._apply([patch for patch in self.patches if (patch.kind, patch.target) == ("skill", name)], body)
+
+    def _amend(self, question: Question) -> Question:
+        """Return the question in the wording that the run's patches give its task."""
+        wanted = [patch for patch in self.patches if (patch.kind, patch.target) == ("wording", question.task)]
+        if not wanted:
+            return question
+        return replace_wording(question, self._apply(wanted, INSTRUCTIONS[question.task]))
+
+    def _apply(self, patches: Sequence[Patch], text: str) -> str:
+        """Return the text with patches; those that do not fit any more are left out with a warning."""
+        for patch in patches:
+            try:
+                text = patch.amend(text)
+            except ConfigurationError as error:
+                if (message := f"A patch is left out: {error}") not in self.warnings:
+                    self.warn(message)
+        return text
 
     async def _ask_model(self, question: Question, attempts: int | None = None) -> ChatReply:
         role = TASK_ROLES[question.task]

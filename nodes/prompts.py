@@ -18,6 +18,7 @@ from gems.models.chat.messages import Picture, Question
 from gems.models.chat.schemas import (
     TASK_ROLES,
     TASK_TAGS,
+    AmendmentsReply,
     ChecklistReply,
     DraftReply,
     ExperienceReply,
@@ -126,7 +127,7 @@ _ANSWERS = (
     "question."
 )
 
-_INSTRUCTIONS: dict[Task, str] = {
+INSTRUCTIONS: dict[Task, str] = {
     "route": (
         "You plan a picture. Read the user's prompt and the list of skills, and decide whether a skill "
         "would clearly help. Most prompts need none: choose none for a plain request. Choose by what the "
@@ -233,6 +234,17 @@ _INSTRUCTIONS: dict[Task, str] = {
         "majority counts.\n"
         'Answer with JSON only: {"experience": "..."}.'
     ),
+    "amend": (
+        "You improve a program that draws pictures: a loop in which a judge checks each picture and a reflector writes "
+        "the next prompt. From its failures, its lessons and the counts of what worked, propose at most five small "
+        "changes, each of one thing, that would make pictures meet more of what is asked. A change that makes the "
+        "judge lenient is no improvement. kind and target say what to change: one of the texts or values that are "
+        "listed, names copied exactly. Of a text, before is the passage to replace, copied letter by letter from it, "
+        "or empty where after is to be added; keep the passages that say how to answer. Of values, name is the value, "
+        "and after its new content. The reason names what speaks for it. Where nothing does, the list is empty.\n"
+        'Answer with JSON only: {"amendments": [{"kind": "...", "target": "...", "name": "...", "before": "...", '
+        '"after": "...", "reason": "..."}]}.'
+    ),
     "author": (
         "You write a skill: guidance by which a model rewrites prompts for a text-to-image model. From the "
         "lessons take what holds in general and say it as short rules with an example each: which wording "
@@ -243,6 +255,9 @@ _INSTRUCTIONS: dict[Task, str] = {
         'Answer with JSON only: {"name": "...", "description": "...", "body": "..."}.'
     ),
 }
+"""What is said of each task, in the words that patches may change."""
+PATCHED_TASKS: tuple[Task, ...] = ("reflect", "mend", "verify", "checklist", "settle")
+"""Tasks whose wording patches may change: those of reflector and judge in runs."""
 _JUDGE = (
     "You check pictures. Answer by what is really visible in the picture, strictly and literally; nearly is not "
     f"enough. Unknown is only for what cannot be decided by looking.\n{_DATA}"
@@ -254,7 +269,7 @@ def _is_judge(task: Task) -> bool:
 
 
 SYSTEM: dict[Task, str] = {
-    task: _JUDGE if _is_judge(task) else f"Task: {task}\n{_DATA}\n{text}" for task, text in _INSTRUCTIONS.items()
+    task: _JUDGE if _is_judge(task) else f"Task: {task}\n{_DATA}\n{text}" for task, text in INSTRUCTIONS.items()
 }
 """System message of each task; the judge's task stands after the images."""
 
@@ -275,6 +290,7 @@ REPLIES: dict[Task, type[BaseModel] | None] = {
     "reflect": ReflectionReply,
     "mend": MendingReply,
     "distil": ExperienceReply,
+    "amend": AmendmentsReply,
     "author": DraftReply,
 }
 
@@ -305,7 +321,7 @@ def question(
     added = [EDITING.get(task) if editing else None, _explain_limit(prompt_tokens) if task in WRITES_PROMPTS else None]
     system = "\n".join([SYSTEM[task], *filter(None, added)])
     if _is_judge(task):
-        said = [f"Task: {task}", _INSTRUCTIONS[task], AGAIN[task] if again else ""]
+        said = [f"Task: {task}", INSTRUCTIONS[task], AGAIN[task] if again else ""]
         text = "\n".join([*filter(None, said), "", text])
     return Question(
         task=task, system=system, parts=(*pictures, text), reply=REPLIES[task], logprobs=logprobs, attempt=attempt
@@ -329,6 +345,22 @@ def consultation(instructions: str, user_prompt: str, reply: type[BaseModel], *,
     """
     asked = question("consult", {"user_prompt": user_prompt, "material": material})
     return replace(asked, system=f"{asked.system}\n{instructions.strip()}", reply=reply)
+
+
+def answer_form(task: Task) -> str:
+    """Return the part of a task's wording that says how to answer, on which reading the reply depends."""
+    text = INSTRUCTIONS[task]
+    return text[text.index("Answer with JSON only") :] if REPLIES[task] else "Begin with Yes, No or Unknown"
+
+
+def replace_wording(asked: Question, wording: str) -> Question:
+    """Return a question whose task is described by `wording` in place of `INSTRUCTIONS`."""
+    before = INSTRUCTIONS[asked.task]
+    if not _is_judge(asked.task):
+        return replace(asked, system=asked.system.replace(before, wording, 1))
+    # The judge's task stands after the images, before what it is about.
+    *others, text = asked.parts
+    return replace(asked, parts=(*others, str(text).replace(before, wording, 1)))
 
 
 def numbered(lines: Iterable[str]) -> str:

@@ -208,7 +208,7 @@ def skill_context(skill: Skill) -> SkillContext:
     """Return the context that the skill's code is built with."""
 
     async def load(_state: Any, work: NodeContext) -> Update:
-        text, faults = await read_guidance(skill)
+        text, faults = await read_guidance(skill, partial(work.amend_skill, skill.name))
         for fault in faults:
             work.warn(fault)
         return {"guidance": text}

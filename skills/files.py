@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -81,9 +81,12 @@ def _open_nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-async def read_guidance(skill: Skill) -> tuple[str, list[str]]:
-    """Return the skill's body with the text files that it names, and warnings about unreadable ones."""
-    body = await read_body(skill)
+async def read_guidance(skill: Skill, amend: Callable[[str], str] = str) -> tuple[str, list[str]]:
+    """Return the skill's body with the text files that it names, and warnings about unreadable ones.
+
+    `amend` returns the body with the changes that were adopted.
+    """
+    body = amend(await read_body(skill))
     faults: list[str] = []
     if len(body) > MAX_CHARACTERS:
         faults.append(f"Of the skill {skill.name} only the first {MAX_CHARACTERS:,} characters are sent.")

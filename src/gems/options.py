@@ -364,6 +364,8 @@ def resolve_options(given: Mapping[str, Any], context: Context) -> Options:
         EditingUnsupportedError: there is a source image, and the generator cannot edit.
     """
     generator = context.generator.capabilities
+    patched = _resolve_patches(given, context)
+    given = {**patched.pop("rules", {}), **{name: value for name, value in given.items() if value is not None}}
     checked: dict[str, Any] = {name: option.check(given.get(name)) for name, option in OPTIONS.items()}
     size = checked.pop("size")
     width, height = parse_size(size) if size else generator.default_size
@@ -380,14 +382,18 @@ def resolve_options(given: Mapping[str, Any], context: Context) -> Options:
     if checked["budget_usd"] is not None:
         unknown = [role for role, chat in context.chats.items() if chat.price(0, 0) is None]
         check_prices(unknown, generator.price_usd)
-    resolved = checked | {
-        "width": width,
-        "height": height,
-        "sized": bool(size),
-        "skills": checked["skills"] or context.default_skills,
-        "plateau": checked["plateau"] or None,
-        "early_stop": early_stop,
-    }
+    resolved = (
+        checked
+        | {
+            "width": width,
+            "height": height,
+            "sized": bool(size),
+            "skills": checked["skills"] or context.default_skills,
+            "plateau": checked["plateau"] or None,
+            "early_stop": early_stop,
+        }
+        | patched
+    )
     if not resolved["ask"]:
         del resolved["ask"]
     if given.get("source"):
@@ -396,6 +402,36 @@ def resolve_options(given: Mapping[str, Any], context: Context) -> Options:
             check_editing(generator)
         resolved |= {name: given[name] for name in ("source", "mending", "mask", "instruction") if given.get(name)}
     return cast("Options", resolved)
+
+
+RULES = ("max_rounds", "plateau", "repair", "candidates")
+"""Options whose defaults a patch may change."""
+
+
+def _resolve_patches(given: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """Return the names of the patches of a run, the recipe that they make, and the defaults that they change.
+
+    Runs of profile `paper` have none.
+    """
+    known, wanted = context.patches, given.get("patches")
+    if OPTIONS["profile"].check(given.get("profile")) == "paper":
+        if wanted:
+            raise OptionError("Runs of profile paper take no patches.", hint="Use profile balanced.")
+        return {}
+    names = (known.in_force if known else ()) if wanted is None else tuple(wanted)
+    if not names:
+        return {}
+    if known is None:
+        raise OptionError("There are no patches here.", hint="Leave the patches out.")
+    rules: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    for patch in known.select(names):
+        if patch.kind == "rule":
+            rules[patch.target] = patch.values["value"]
+        elif patch.kind == "recipe" and patch.target == context.generator.capabilities.model:
+            recipe |= patch.values
+    found: dict[str, Any] = {"patches": list(names), "rules": rules}
+    return found | ({"recipe": recipe} if recipe else {})
 
 
 def check_editing(generator: GeneratorCapabilities) -> None:
@@ -524,6 +560,9 @@ class RunArguments(RunOptions, Target, total=False):
     """Whether the source is the first round, which is judged and mended, instead of being edited in each round."""
     instruction: str | None
     """What to change first in an image that is mended, in the user's own words, at most 2,000 characters."""
+    patches: Sequence[str] | None
+    """Ids of the patches of this home to use, adopted or not; by default those that are in force. An empty list is for
+    a run without any."""
     new_id: str | None
     """The new run's id, for callers that must know it in advance. At most 100 letters, digits, `.`, `_` and
     `-`, and unused; by default built from the time and a random part."""

@@ -19,6 +19,7 @@ from gems.memory.embeddings import open_embedder
 from gems.memory.images import ImageStore
 from gems.memory.ledger import Ledger, open_ledger
 from gems.memory.locks import FileLocks, RunLocks
+from gems.memory.patches import PatchStore
 from gems.memory.store import ChromaStore, open_store
 from gems.memory.vision_record import VisionRecord
 from gems.memory.writer import ExperienceWriter, Outbox, open_outbox
@@ -114,6 +115,7 @@ class Resources:
     locks: RunLocks
     skills: SkillCatalogue
     ranking: SkillRanking
+    patches: PatchStore
     default_skills: str = "auto"
     skill_timeout_s: float = 300.0
     tracing: Tracing = OFF
@@ -123,7 +125,7 @@ class Resources:
     vision: VisionRecord = field(default_factory=VisionRecord)
 
     def context(self) -> Context:
-        """Return the context of a run that starts now, with the skills of the last refresh."""
+        """Return the context of a run that starts now, with the skills and patches of the last refresh."""
         return Context(
             chats=self.chats,
             generator=self.generator,
@@ -132,6 +134,7 @@ class Resources:
             encodings=self.encodings,
             ledger=self.ledger,
             skills=self.skills.current,
+            patches=self.patches.current,
             vision=self.vision,
             ranking=self.ranking,
             default_skills=self.default_skills,
@@ -140,6 +143,11 @@ class Resources:
             learning=self.experiences is not None,
             writer=self.experiences.writer if self.experiences else None,
         )
+
+    async def refresh(self) -> None:
+        """Read skills and patches that have changed."""
+        await self.skills.refreshed()
+        await self.patches.refreshed()
 
     def models(self) -> dict[str, str]:
         """Return the names of the models by role, and of the generator."""
@@ -182,6 +190,7 @@ async def open_resources(
             checkpointer=stores.checkpointer,
             locks=stores.locks,
             skills=await _open_skills(settings, skills),
+            patches=PatchStore(settings.home),
             ranking=SkillRanking(open_embedder(settings.embedder, api_key=settings.embedder_api_key)),
             default_skills=settings.skills,
             skill_timeout_s=settings.skill_timeout_s,

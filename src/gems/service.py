@@ -170,7 +170,7 @@ class Gems:
 
         If the consumer stops iterating, the run is interrupted and can be resumed.
         """
-        await self.resources.skills.refreshed()
+        await self.resources.refresh()
         check_prompt(prompt)
         source = await self._source(arguments)
         mask = await self._mask(arguments, source)
@@ -229,7 +229,7 @@ class Gems:
         Raises:
             RequestError: the prompt, an option or the source is invalid.
         """
-        await self.resources.skills.refreshed()
+        await self.resources.refresh()
         check_prompt(prompt)
         source = await self._source(arguments)
         options = self._resolve_options(arguments, source, await self._mask(arguments, source))
@@ -260,7 +260,7 @@ class Gems:
         """Do the same as `resume` and yield its events."""
         row = await self._find_row(run_id)
         checked = await self._target(target)
-        await self.resources.skills.refreshed()
+        await self.resources.refresh()
         async with self.resources.locks.hold(run_id):
             await self.resources.ledger.catch_up()
             snapshot = await self._snapshot(run_id)
@@ -324,7 +324,7 @@ class Gems:
             {*names, *Target.__annotations__, "new_id"},
         )
         source, target = await self._find_row(run_id), await self._target(arguments)
-        await self.resources.skills.refreshed()
+        await self.resources.refresh()
         options = {name: value for name, value in arguments.items() if name in names and value is not None}
         new_id = _new_id(arguments.get("new_id"))
         async with self.resources.locks.hold(new_id):
@@ -349,7 +349,7 @@ class Gems:
             RequestError: the prompt or the image is invalid; nothing was paid for.
             GemsError: a chat model failed.
         """
-        await self.resources.skills.refreshed()
+        await self.resources.refresh()
         return await verify_image(image, prompt, self.resources)
 
     async def decompose(self, prompt: str) -> Decomposition:

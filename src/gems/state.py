@@ -39,6 +39,7 @@ from gems.types import (
 if TYPE_CHECKING:
     from gems.memory.images import ImageStore
     from gems.memory.ledger import Ledger
+    from gems.memory.patches import Patches
     from gems.memory.vision_record import VisionRecord
     from gems.memory.writer import ExperienceWriter
     from gems.models.base import ImageGenerator
@@ -206,6 +207,7 @@ class Context:
         encodings: The last images as chat models were shown them.
         ledger: Paid results.
         skills: The skills that can be chosen.
+        patches: Changes that were adopted, and all others that can be named; None: there are none.
         vision: Which judges are known to see; None: none is asked before it is shown the first image.
         ranking: Selects the skills that the planner is shown, if there are many; None: by their words alone.
         default_skills: The skills of runs that do not say: `auto`, `none` or names.
@@ -227,6 +229,7 @@ class Context:
     ledger: Ledger
     skills: SkillRegistry
     detector: ObjectDetector | None = None
+    patches: Patches | None = None
     vision: VisionRecord | None = None
     ranking: SkillRanking | None = None
     default_skills: str = "auto"
@@ -259,6 +262,8 @@ class Context:
 
 
 def negative_prompt(state: State) -> str:
-    """Return what images must not show, from the user and from skills."""
-    wanted = (state["options"]["negative_prompt"], (state.get("generation_overrides") or {}).get("negative_prompt", ""))
+    """Return what images must not show, from the user, from skills and from the generator's recipe."""
+    options = state["options"]
+    settings = (state.get("generation_overrides") or {}, options.get("recipe") or {})
+    wanted = (options["negative_prompt"], *(each.get("negative_prompt", "") for each in settings))
     return ", ".join(text for text in wanted if text)

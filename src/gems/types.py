@@ -389,6 +389,10 @@ class Options(TypedDict):
     """What the user wants changed in the image that is mended; missing if only the requirements count."""
     ask: NotRequired[bool]
     """Whether a person decides after each round; missing, as in earlier versions, for no."""
+    patches: NotRequired[list[str]]
+    """Ids of the patches that the run was started with; missing for none."""
+    recipe: NotRequired[DrawingSettings]
+    """What these patches say of the generator; settings of skills take precedence."""
 
 
 RunStatus = Literal["running", "interrupted", "done", "failed"]

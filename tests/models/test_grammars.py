@@ -56,6 +56,18 @@ REPLY: dict[Task, Any] = {
         "instruction": "Add a red circle.",
     },
     "distil": {"experience": "Naming the count first helps."},
+    "amend": {
+        "amendments": [
+            {
+                "kind": "wording",
+                "target": "reflect",
+                "name": "",
+                "before": "",
+                "after": "Count.",
+                "reason": "It helped.",
+            }
+        ]
+    },
     "author": {"name": "exact-counts", "description": "For prompts with counts.", "body": "Name the count first."},
 }
 """A right reply to each task; what it leaves out has a default."""

@@ -47,6 +47,9 @@ SLOTS = {
     "conversation": "Person: three circles\nProgram (picture 1):",
     "new_prompt": "three red circles over a blue square",
     "fault": "Are there exactly three circles? - four of them (at [100, 120, 480, 300])",
+    "failures": "1. Are there exactly three circles? - four of them",
+    "counts": "1. edit for count: better 2, worse 1",
+    "texts": "## wording reflect\nLook back.",
     "material": "1. Are there exactly three circles?",
 }
 JUDGED: list[tuple[Task, bool]] = [("verify", False), ("checklist", False), ("verify", True), ("checklist", True)]

@@ -120,7 +120,7 @@ def _fork_options(source: Options, state: State, number: int, given: Input, reso
         "size": f"{source['width']}x{source['height']}" if source.get("sized", True) else None,
         "max_rounds": max(source["max_rounds"], number + 1),
     }
-    options = resolve_options({**saved, **given}, resources.context())
+    options = resolve_options({"patches": [], **saved, **given}, resources.context())
     if options["max_rounds"] <= number:
         raise OptionError(
             f"{options['max_rounds']} rounds leave none after round {number}.", hint=f"Allow more than {number} rounds."

@@ -12,6 +12,7 @@ from gems.apps.cli.batch import batch
 from gems.apps.cli.doctor import doctor
 from gems.apps.cli.errors import print_error, usage_error
 from gems.apps.cli.evals import evals
+from gems.apps.cli.evolve import evolve
 from gems.apps.cli.export import export
 from gems.apps.cli.keys import keys
 from gems.apps.cli.memory import memory
@@ -33,7 +34,7 @@ for _command in (
     *(batch, web, serve, mcp, setup, doctor),
 ):
     app.command()(_command)
-for _group in (memory, skills, evals, export, keys):
+for _group in (memory, skills, evals, export, evolve, keys):
     app.add_typer(_group)
 
 

@@ -13,6 +13,9 @@ from gems.evals.data import DataReport
 from gems.evals.official import EvalExport, EvalImport
 from gems.evals.runner import WorkReport
 from gems.evals.scoring import ScoreReport
+from gems.evolution.evolution import Adopted, PatchList
+from gems.evolution.trial import TrialPlan
+from gems.memory.patches import Evidence
 from gems.results import RunResult
 from gems.runs.cleanup import Deletion, Garbage
 from gems.runs.estimate import Estimate
@@ -195,6 +198,10 @@ def schemas() -> dict[str, dict[str, Any]]:
         ExportFile,
         ImportReport,
         Exported,
+        PatchList,
+        TrialPlan,
+        Evidence,
+        Adopted,
         Reindexed,
         Rebuilt,
         SkillList,

@@ -24,7 +24,7 @@ from gems.models.blocks.judge import Judgement, judge_question
 from gems.models.blocks.prompt_spec import LIMITS, decompose_prompt, explain_limits, parse_numbered, parse_prompt
 from gems.models.blocks.reflector import distil_lesson, reflect_on_round, write_instruction
 from gems.models.blocks.retouch import locate_fault
-from gems.models.blocks.rewriter import draft_skill, enhance_prompt, prepare_prompt, restore_prompt
+from gems.models.blocks.rewriter import draft_skill, enhance_prompt, prepare_prompt, propose_amendments, restore_prompt
 from gems.models.blocks.scene import Scene, describe_scene
 from gems.models.chat.schemas import (
     AnswerReply,
@@ -68,6 +68,7 @@ class ParsedRequest:
     text: str
     images: tuple[bytes, ...]
     tokens: int
+    system: str = ""
 
     def tag(self, name: str) -> str:
         """Return the text inside a tag; empty if there is none."""
@@ -83,7 +84,7 @@ def parse_request(messages: Sequence[BaseMessage]) -> ParsedRequest:
     text = "\n".join(_message_text(message) for message in others)
     images = tuple(image for message in others for image in _message_images(message) if image)
     size = count_tokens(system) + count_tokens(text) + _TOKENS_PER_IMAGE * len(images)
-    return ParsedRequest(task, named, text, images, size)
+    return ParsedRequest(task, named, text, images, size, system)
 
 
 def count_tokens(text: str) -> int:
@@ -207,6 +208,7 @@ class BlocksChat(BaseChatModel):
             "reflect": _reflect,
             "mend": _reflect,
             "distil": _distil,
+            "amend": _amend,
             "author": _author,
         }
         if request.task is not None:
@@ -292,6 +294,11 @@ def _author(request: ParsedRequest) -> _Answer:
     return draft.model_dump_json(), "I state each wording that worked or did not as a rule."
 
 
+def _amend(request: ParsedRequest) -> _Answer:
+    reply = propose_amendments(request.tag("lessons"), request.tag("texts"))
+    return reply.model_dump_json(), "I propose to say which wordings worked more often than not."
+
+
 def _prepare(request: ParsedRequest) -> _Answer:
     user = request.tag("user_prompt").strip()
     prompt = prepare_prompt(user, request.tag("lessons"))
@@ -333,7 +340,9 @@ def _reflect(request: ParsedRequest) -> _Answer:
     tags = ("user_prompt", "drawn_prompt", "passed", "failed", "lessons")
     # `refine` gets the newest experience, of the separate summary, in its own tag.
     experiences = f"{request.tag('experiences')}\n{request.tag('experience')}"
-    found = reflect_on_round(**{name: request.tag(name) for name in tags}, experiences=experiences)
+    found = reflect_on_round(
+        **{name: request.tag(name) for name in tags}, experiences=experiences, instructions=request.system
+    )
     prompt = found.prompt or "nothing"
     if request.task == "summarise":
         return ExperienceReply(experience=found.experience).model_dump_json(), found.thought

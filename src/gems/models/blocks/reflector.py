@@ -215,10 +215,12 @@ def reflect_on_round(
     failed: str = "",
     experiences: str = "",
     lessons: str = "",
+    instructions: str = "",
 ) -> Reflection:
     """Summarise a round as an experience and write the next prompt; see `schemas.TASK_TAGS`."""
     spec, record, user = parse_prompt(user_prompt), Record(), user_prompt.strip()
     learn_lessons(record, lessons)
+    record.learn(instructions)
     record.learn(experiences)
     used = _find_wordings(spec, drawn_prompt.strip().removeprefix(user))
     failures, impossible = _find_failures(spec, failed)

@@ -26,12 +26,13 @@ from gems.models.blocks.reflector import (
     list_facts,
     list_wordings,
     write_clause,
+    write_outcome,
     write_outcomes,
     write_sentence,
 )
 from gems.models.blocks.scene import Scene
 from gems.models.blocks.vocabulary import BACKGROUND, INVERSE
-from gems.models.chat.schemas import DraftReply, KeptReply, LossReply
+from gems.models.chat.schemas import MOST_AMENDMENTS, AmendmentReply, AmendmentsReply, DraftReply, KeptReply, LossReply
 
 _NEUTRAL_TRUST = 0.5
 """`Record.trust` without evidence: only wordings above it are recommended."""
@@ -51,6 +52,7 @@ _THERE = re.compile(r"\W*(is|are)\s+there\s+(.+)", re.IGNORECASE)
 _IN_QUESTIONS = "the this and for are was does with from there image show exactly not"
 _QUESTION_WORDS = frozenset(_IN_QUESTIONS.split())
 _NOTHING_SHOWN = Scene(1, 1, "", ())
+_LISTED_TEXT = re.compile(r"^## (\S+ \S+)\n(.*?)(?=^## (?:skill|wording|recipe|rule) |\Z)", re.MULTILINE | re.DOTALL)
 _NAMES = {"count": "counting-shapes", "relation": "spatial-placing"}
 
 
@@ -231,6 +233,24 @@ def _state(question: str, user: PromptSpec, spec: PromptSpec) -> str:
     if match := _SHOWN.fullmatch(asked):
         return f"Show {match[1]}."
     return f"Make sure that the answer is yes: {asked}?"
+
+
+def propose_amendments(lessons: str, texts: str) -> AmendmentsReply:
+    """Propose to state the wordings that worked, by numbered lessons, in each of the listed texts that can use them."""
+    record = Record()
+    learn_lessons(record, lessons)
+    found = []
+    for kind, wording in record.known():
+        worked, failed = record.worked[kind, wording], record.failed[kind, wording]
+        if worked <= failed:
+            continue
+        rule = write_outcome(kind, wording, worked=True)
+        reason = f"It worked for {TOPICS[kind]} {worked} of {worked + failed} times."
+        for head, text in _LISTED_TEXT.findall(texts):
+            where, _, target = head.partition(" ")
+            if (where, target) == ("wording", "reflect") or (where == "skill" and kind in find_topics(text)):
+                found.append(AmendmentReply(kind=where, target=target, after=rule, reason=reason))
+    return AmendmentsReply(amendments=found[:MOST_AMENDMENTS])
 
 
 def draft_skill(skill: str, lessons: str) -> DraftReply:

@@ -20,7 +20,7 @@ from gems.types import AnswerValue, RequirementKind, Role
 
 _PlannerTask = Literal["route", "enhance", "keep", "consult", "prepare", "decompose", "complete", "follow"]
 _JudgeTask = Literal["verify", "checklist", "settle"]
-_ReflectorTask = Literal["summarise", "refine", "reflect", "mend", "distil", "author"]
+_ReflectorTask = Literal["summarise", "refine", "reflect", "mend", "distil", "amend", "author"]
 Task = Literal[_PlannerTask, _JudgeTask, _ReflectorTask]
 
 _ROLES: dict[Role, Any] = {"planner": _PlannerTask, "judge": _JudgeTask, "reflector": _ReflectorTask}
@@ -48,18 +48,22 @@ TASK_TAGS: dict[Task, tuple[str, ...]] = {
     "reflect": _ROUND_TAGS,
     "mend": (*_ROUND_TAGS, "fault"),
     "distil": ("experiences",),
+    "amend": ("failures", "lessons", "counts", "texts"),
     "author": ("skill", "lessons"),
 }
 """Contents of the tags: `questions`, `passed` and `failed` are numbered lines `1. question`, failed ones
 followed by ` - evidence`; `findings` are numbered as the questions; `skills` are `name: description` lines;
 `experiences` are `Round N: text` lines, numbered ones for `distil`; `skill` is a skill's body; `lessons` are
-numbered lines that begin with their record, `[held 5 of 6 times]` or `[not tried yet]`; `conversation` are lines
+numbered lines that begin with their record, `[held 5 of 6 times]` or `[not tried yet]`; `failures` and `counts` are
+numbered lines; `texts` are what may be changed, each below a line `## kind target`; `conversation` are lines
 `Person: text`, whose pictures are numbered from 1: `Program (picture 1):`."""
 
 MAX_REQUIREMENTS = 60
 """Most requirements of a run."""
 MAX_QUESTIONS = 15
 """Most questions in one checklist."""
+MOST_AMENDMENTS = 5
+"""Most changes in one answer."""
 _BOX_EDGES = 4
 _THOUSAND = 1000
 _TAGS = sorted({tag for tags in TASK_TAGS.values() for tag in tags})
@@ -427,6 +431,26 @@ class MendingReply(ReflectionReply):
     instruction: _Text = Field(
         description="What to change in the picture, for an editor that sees it.", json_schema_extra=_longest(1000)
     )
+
+
+_Plain = Annotated[str, BeforeValidator(_coerce_text)]
+
+
+class AmendmentReply(_Reply):
+    """One change that is proposed."""
+
+    kind: Literal["skill", "wording", "recipe", "rule"]
+    target: _Plain = Field(description="A skill, a task, a generator or an option, as listed.")
+    name: _Plain = Field(default="", description="Of values: which one.", json_schema_extra=_longest(100))
+    before: _Plain = Field(default="", description="The passage to replace; empty to add.")
+    after: _Plain = Field(default="")
+    reason: _Plain = Field(default="", json_schema_extra=_longest(1000))
+
+
+class AmendmentsReply(_Reply):
+    """Answer to `amend`."""
+
+    amendments: list[AmendmentReply] = Field(json_schema_extra=_most(MOST_AMENDMENTS))
 
 
 def find_task(contents: Iterable[Any]) -> str:
