@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "memory_helps": [],
     "lessons_fit": [],
     "training_pairs": [],
+    "evolution": [],
     "memory_scale": [],
     "checkpoints": [],
     "skills_help": [],

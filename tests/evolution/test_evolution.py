@@ -168,7 +168,8 @@ async def test_two_evolutions_at_once(gems: Gems) -> None:
 
 async def test_a_trial_goes_on_where_it_was_interrupted_and_counts_as_one(gems: Gems) -> None:
     evolution = await propose(gems, COUNTING, LENIENT)
-    one_by_one = TrialRequest(prompts=HELD, keep=KEEP, budget=40, rounds=1, batch=1)
+    more = (*HELD, "six green stars", "six red stars")
+    one_by_one = TrialRequest(prompts=more, keep=KEEP, budget=40, rounds=1, batch=1)
 
     def stop(done: int, _total: int) -> None:
         if done == 2:
@@ -209,8 +210,8 @@ async def test_a_patch_that_makes_the_judge_lenient_fails(tmp_path: Path) -> Non
         patches = [LENIENT.id]
         await gems.resources.refresh()
         # What the loop's own judge says is perfect.
-        lenient = await gems.run(hard[0], seed=1, max_rounds=2, memory=False, patches=patches)
-        strict = await gems.run(hard[0], seed=1, max_rounds=2, memory=False, patches=[])
+        lenient = await gems.run(hard[0], seed=2, max_rounds=2, memory=False, patches=patches)
+        strict = await gems.run(hard[0], seed=2, max_rounds=2, memory=False, patches=[])
         assert (lenient.score, len(lenient.rounds)) == (1.0, 1)
         assert strict.rounds[0]["score"] < 1.0
         request = TrialRequest(prompts=hard, keep=KEEP, budget=60, rounds=2)
