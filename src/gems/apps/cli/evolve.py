@@ -247,7 +247,7 @@ def _print_patches(found: PatchList) -> None:
         change = ", ".join(f"{name} {value}" for name, value in patch.values.items()) or patch.after
         typer.echo(one_line(f"{item.id}  {item.status}  {patch.kind} {patch.target}: {change}", 200))
         if patch.reason:
-            typer.echo(one_line(f"  {patch.reason}", 200))
+            typer.echo(f"  {one_line(patch.reason, 200)}")
 
 
 evolve = command_group(
