@@ -203,6 +203,27 @@ async def measure(tries: int, families: int, real: int) -> dict[str, Any]:
     }
 
 
+def pages(tables: dict[str, Any]) -> tuple[str, str]:
+    """Return the tables of real and of simulated trials for docs/results.md."""
+    real = [
+        "| patch of | what it adds | result | held-out | to keep | images |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in (*tables["amendment"]["tried"], *tables["harmful"], *tables["noise"]):
+        held, kept = ("{better} better, {worse} worse of {pairs}".format(**row[part]) for part in ("held", "keep"))
+        about = f"| {row['kind']} `{row['target']}` | {row['after']} "
+        real.append(f"{about}| {row['decision']} | {held} | {kept} | {row['images']} |")
+    drawn = ["| a patch that | own prompts | same prompts |", "| --- | --- | --- |"]
+    rows = {(row["does"], row["same_prompts"]): row for row in tables["simulated"]}
+    for name in SITUATIONS:
+        shares = (
+            f"{rows[name, shared]['adopted']:.2%} (at most {rows[name, shared]['most_adopted']:.1%})"
+            for shared in (False, True)
+        )
+        drawn.append(f"| {name} | {' | '.join(shares)} |")
+    return "\n".join(real), "\n".join(drawn)
+
+
 def show(tables: dict[str, Any]) -> None:
     """Print tables."""
     found = tables["amendment"]
