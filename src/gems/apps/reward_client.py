@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _MOST_CHARACTERS = 16_000_000
 """Of the images of a request; a server takes 25 MB by default."""
+_BATCHES_AT_A_TIME = 2
 
 
 def request_rewards(
@@ -57,17 +59,23 @@ def request_rewards(
         for number, (prompt, image) in enumerate(zip(prompts, images, strict=True))
     ]
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    found: list[float | None] = []
     with httpx.Client(base_url=url, headers=headers, timeout=timeout_s) as client:
-        for batch in _batches(items):
+
+        def ask(batch: list[dict[str, Any]]) -> list[float | None]:
             answer = client.post("/v1/rewards", json={"items": batch})
             told = f"{url} answered {answer.status_code}: {shorten(redact(clean_message(answer.text), key))}"
             if answer.is_client_error:
                 raise RequestError(told, hint="Correct the request: the answer says what is wrong.")
             if answer.is_error:
                 raise ServerError(told)
-            found += [reward["score"] for reward in answer.json()["rewards"]]
-    return found
+            return [reward["score"] for reward in answer.json()["rewards"]]
+
+        # The next batch is sent and decoded while the judge is busy with this one.
+        pool = ThreadPoolExecutor(_BATCHES_AT_A_TIME)
+        try:
+            return [score for scores in pool.map(ask, _batches(items)) for score in scores]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _batches(items: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,6 +17,8 @@ from gems.results import RunResult
 from gems.runs.dataset import DatasetWriter, Layout
 from gems.runs.training_rows import ExportKind, ExportOptions, Selection, choose_split
 from gems.types import RunRow
+
+T = TypeVar("T")
 
 
 class Exported(BaseModel):
@@ -53,14 +56,10 @@ async def export_runs(  # noqa: PLR0913 - those of `Gems.export`
             result = await load(row)
             answers = await resources.ledger.answers(row["run_id"]) if kind == "trajectories" else []
             split = choose_split(result.prompt, options.splits)
-            images: dict[str, bytes] = {}
-            for found in selection.choose(result, answers):
-                named = _images_of(found)
-                try:
-                    images |= {image: await resources.images.load(image) for image in named if image not in images}
-                    await _finish_in_thread(writer.add, split, found, {image: images[image] for image in named})
-                except (ImageMissingError, InvalidImageError):
-                    selection.left_out["rows whose images are gone or damaged"] += 1
+            rows = list(selection.choose(result, answers))
+            images = await _load(resources, {image for each in rows for image in _images_of(each)})
+            lost = await _finish_in_thread(_add, writer, split, rows, images)
+            selection.left_out += Counter({"rows whose images are gone or damaged": lost})
         await _finish_in_thread(writer.finish, selection.left_out)
     return Exported(
         folder=str(folder) if writer.rows.total() else "",
@@ -72,11 +71,38 @@ async def export_runs(  # noqa: PLR0913 - those of `Gems.export`
     )
 
 
-async def _finish_in_thread(work: Callable[..., None], *given: Any) -> None:
+async def _load(resources: Resources, names: set[str]) -> dict[str, bytes]:
+    """Return the images that are there and whole."""
+
+    async def load(name: str) -> tuple[str, bytes] | None:
+        try:
+            return name, await resources.images.load(name)
+        except (ImageMissingError, InvalidImageError):
+            return None
+
+    return dict(found for found in await asyncio.gather(*map(load, names)) if found is not None)
+
+
+def _add(writer: DatasetWriter, split: str, rows: Sequence[dict[str, Any]], images: Mapping[str, bytes]) -> int:
+    """Add the rows whose images are there; return the number of the others. Blocking."""
+    lost = 0
+    for row in rows:
+        named = _images_of(row)
+        if not images.keys() >= set(named):
+            lost += 1
+            continue
+        try:
+            writer.add(split, row, {image: images[image] for image in named})
+        except InvalidImageError:
+            lost += 1
+    return lost
+
+
+async def _finish_in_thread(work: Callable[..., T], *given: Any) -> T:
     """Call a function in a thread and wait for its end even if cancelled: its files are removed or used after that."""
     working = asyncio.ensure_future(asyncio.to_thread(work, *given))
     try:
-        await asyncio.shield(working)
+        return await asyncio.shield(working)
     except asyncio.CancelledError:
         await working
         raise
