@@ -18,6 +18,8 @@ BENCHMARKS: dict[str, list[str]] = {
     "cost": [],
     "concurrency": [],
     "ways_in": [],
+    "rewards": [],
+    "export_scale": [],
     "quality": [],
     "blocks_world": [],
     "memory_helps": [],

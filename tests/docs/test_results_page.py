@@ -142,6 +142,19 @@ def test_the_table_of_training_pairs_is_what_was_measured() -> None:
     assert rows == wanted
 
 
+def test_the_figures_of_exports_and_rewards_are_what_was_measured() -> None:
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d,]+) \| ([\d.]+) s \| (\d+) MB \|$", RESULTS, re.M)
+    assert rows == [
+        (f"{row['rows']:,}", f"{row['runs']:,}", f"{row['cpu_seconds']:.1f}", f"{row['rss_peak_mb']:.0f}")
+        for row in measured("export_scale")["exports"]
+    ]
+    found = measured("rewards")
+    ours, theirs = (statistics.median(found["per_second"][name]) for name in ("rewards", "endpoint"))
+    assert f"it judges {ours:.1f} images of\nthe {theirs:.1f} per second that the endpoint allows" in RESULTS
+    assert f"(median {100 * found['ratio']:.0f} %" in RESULTS
+    assert found["ratio"] >= 0.9
+
+
 def test_env_example_names_every_setting_and_no_other() -> None:
     from gems.settings import ChatSettings, GeneratorSettings, ServeSettings, Settings
 
