@@ -10,6 +10,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evolution import pages
 from benchmarks.quality import rules_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +33,11 @@ def test_the_table_of_harnesses_is_what_was_measured() -> None:
         met, images, calls = (compared[name, "all", each] for each in ("met", "images", "calls"))
         shares = [f"{100 * float(met[each]):.1f}" for each in ("mean", "low", "high")]
         assert told == [*shares, f"{float(images['mean']):.2f}", f"{float(calls['mean']):.1f}"], name
+
+
+def test_the_tables_of_patches_are_what_was_measured() -> None:
+    for table in pages(measured("evolution")):
+        assert table in RESULTS
 
 
 def test_the_tables_of_rules_are_what_was_measured() -> None:

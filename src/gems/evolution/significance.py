@@ -44,7 +44,7 @@ def share_of_alpha(tried: int, alpha: float = ALPHA) -> float:
 def p_of_signs(better: int, worse: int) -> float:
     """Return the chance of at least `better` heads in `better + worse` tosses: the exact one-sided p-value."""
     tosses = better + worse
-    return sum(comb(tosses, heads) for heads in range(better, tosses + 1)) / 2**tosses
+    return sum(comb(tosses, heads) for heads in range(better, tosses + 1)) / (1 << tosses)
 
 
 def fewest_pairs(level: float) -> int:
