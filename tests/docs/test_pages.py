@@ -63,7 +63,7 @@ FILES = {
     "docs/memory.md": ["memory.jsonl"],
     "docs/repair.md": ["mended.png"],
     "docs/results.md": ["out/comparison/blocks-bench-en-truth.svg"],
-    "docs/serving.md": ["circles.png", "stars.png"],
+    "docs/serving.md": ["circles.png", "star.png", "stars.png"],
 }
 # Pages without commands that can run in a test.
 WITHOUT_COMMANDS = {"docs/cli.md", "docs/clients.md", "docs/studio.md"}
