@@ -17,7 +17,7 @@ from gems.apps.server.schemas import AsciiJSON, error_responses
 router = APIRouter(tags=["health"])
 _PATIENCE_S = 5.0
 _INVALID: dict[int | str, dict[str, Any]] = {400: {"description": "The request is not valid HTTP."}}
-_PUBLIC = {"security": []}
+_PUBLIC: dict[str, Any] = {"security": []}
 """OpenAPI description of a route without a key."""
 
 
