@@ -34,7 +34,7 @@ PAGES = {
     "docs/benchmarks.md": ["licence: Apache-2.0", '"task": "crea"'],
     "docs/cluster.md": ["the same pixels", "| 4 | 8 | ", "2 of 2 prompts done", "stars.png"],
     "docs/evals.md": ["blocks-bench/atomicity/3", "balanced against single", "evaluation.py", "Table 2: downstream"],
-    "docs/evolution.md": ["proposed wording reflect", "measured by known truth", "refused: ", "exit code 3"],
+    "docs/evolution.md": ["proposed wording reflect", "measured by known truth", "refused: "],
     "docs/generators.md": ["images/s"],
     "docs/json.md": ["valid: passed"],
     "docs/memory.md": ["hearts"],
