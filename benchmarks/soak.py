@@ -80,13 +80,13 @@ class Tally:
     Attributes:
         did: Numbers by what was done.
         ended: Runs of the index by status or stop reason, at the time they were kept or deleted.
-        kept: Runs that were not deleted.
+        deleted: Runs that were deleted.
         unexpected: Answers that no user should get.
     """
 
     did: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
-    kept: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
     unexpected: Counter[str] = field(default_factory=Counter)
 
 
@@ -122,8 +122,10 @@ class Users:
             self._empty.clear()
             try:
                 await self._stay(f"user-{self._number}")
-            except (httpx.HTTPError, TimeoutError) as error:
-                self.tally.unexpected[repr(error)] += 1
+            except httpx.RequestError as error:
+                # What this user has begun stays.
+                asked = f"{error.request.method} {error.request.url.path[:20]}"
+                self.tally.unexpected[f"{asked}: {type(error).__name__}"] += 1
             finally:
                 self._present -= 1
                 if not self._present:
@@ -228,18 +230,16 @@ class Users:
         for run in runs:
             self.tally.did["runs"] += 1
             self.tally.ended[run["stop_reason"] or run["status"]] += 1
-            if _CHOSEN.random() < KEPT_SHARE:
-                self.tally.kept.add(run["run_id"])
-            else:
-                forget = "?forget=true" if _CHOSEN.random() < 0.5 else ""
-                self.tally.did["deleted"] += 1
-                await self._delete(client, f"/runs/{run['run_id']}{forget}")
+            if _CHOSEN.random() >= KEPT_SHARE:
+                await self._delete(client, run["run_id"])
 
-    async def _delete(self, client: httpx.AsyncClient, path: str) -> None:
+    async def _delete(self, client: httpx.AsyncClient, run_id: str) -> None:
+        path = f"/runs/{run_id}{'?forget=true' if _CHOSEN.random() < 0.5 else ''}"
         # A run keeps its lock for a moment after its status is written.
         for _ in range(50):
             answer = await self._ask(client, "DELETE", path, 200, 409)
             if answer.status_code == 200:
+                self.tally.deleted.add(run_id)
                 return
             await asyncio.sleep(0.1)
         self.tally.unexpected[f"DELETE: {answer.status_code} {answer.text[:200]}"] += 1
@@ -279,7 +279,7 @@ class Server:
 
     def measure(self, tally: Tally) -> Moment:
         """Everything that is measured while nobody uses the server."""
-        moment: Moment = {"runs": tally.did["runs"], "runs_kept": len(tally.kept), **self.vitals()}
+        moment: Moment = {"runs": tally.did["runs"], **self.vitals()}
         for name in _DATABASES:
             path = self.home / f"{name}.sqlite3"
             moment[f"{name}_mb"] = _mb(*path.parent.glob(f"{path.name}*"))
@@ -291,6 +291,9 @@ class Server:
                 moment[f"{name}_used_mb"] = round((pages - free) * size / 1e6, 3)
                 moment |= {key: database.execute(sql).fetchone()[0] for key, sql in _COUNTS[name].items()}
                 if name == "ledger":
+                    listed = {run for (run,) in database.execute("SELECT run FROM runs")}
+                    moment["runs_kept"] = len(listed - tally.deleted)
+                    moment["runs_deleted_but_listed"] = len(listed & tally.deleted)
                     moment["images_kept"] = len(set(_images_of(database)))
         images = [path for path in (self.home / "images").rglob("*") if path.is_file()]
         return moment | {
@@ -305,7 +308,6 @@ class Server:
 
 _COUNTS = {
     "ledger": {
-        "runs_listed": "SELECT count(*) FROM runs",
         "runs_paid": "SELECT count(*) FROM (SELECT run FROM drawings UNION SELECT run FROM answers)",
         "spent_rows": "SELECT (SELECT count(*) FROM spent) + (SELECT count(*) FROM spending)",
     },
@@ -427,9 +429,11 @@ def missed(moments: Sequence[Moment], images_after_gc: int, unexpected: Counter[
         f"memory grew by {grown['rss_mb']:.0f} MB after the middle": grown["rss_mb"] > 0.05 * middle["rss_mb"],
         f"{last['threads'] - first['threads']} more threads": last["threads"] > first["threads"] + 2,
         f"{last['files'] - first['files']} more open files": last["files"] > first["files"] + 4,
-        **{f"{last[name]} in {name}, {kept} are kept": last[name] != kept for name in ("runs_listed",)},
-        **{f"{last[name]} in {name}, {kept} are kept": last[name] > kept for name in ("runs_paid", "outputs")},
-        f"{last['runs_with_checkpoints']} runs have checkpoints": last["runs_with_checkpoints"] > kept,
+        f"{last['runs_deleted_but_listed']} deleted runs are listed": last["runs_deleted_but_listed"] > 0,
+        **{
+            f"{last[name]} {name}, and {kept} runs are kept": last[name] > kept
+            for name in ("runs_paid", "runs_with_checkpoints", "outputs")
+        },
         f"{last['locks']} lock files": last["locks"] > kept + SHARED_LOCKS,
         f"{images_after_gc} images for {last['images_kept']} of kept runs": images_after_gc != last["images_kept"],
         **{f"{name} per kept run grew {ratio:.2f} times": ratio > 1.2 for name, ratio in per_run.items()},

@@ -23,8 +23,8 @@ from gems.errors import ConfigurationError, CorruptStoreError, GemsError, Memory
 from gems.memory.sqlite import storage_error
 
 T = TypeVar("T")
-MOST_INDEXES = 64
-"""Indexes of a folder that may be open: each is some megabytes of memory and four open files."""
+MOST_INDEXES = 32
+"""Indexes of a folder that may be open: each is about 3 MB of memory and four open files."""
 _OPEN_LOCK = threading.Lock()
 _DAMAGED = ("not a database", "malformed", "corrupt", "disk image", "hnsw", "compaction", "no such table")
 _REBUILD = "Run `gems memory rebuild` to rebuild it from the runs' trajectories."
@@ -42,7 +42,7 @@ class Connection(Protocol):
     def use(self, action: Callable[[Any], T], *, writing: bool, indexes: Collection[str] = ()) -> T:
         """Call `action` with the client and return its result; any failure is a StorageError.
 
-        `indexes` are the names of the collections whose vectors it reads or writes.
+        `indexes` are the names of the collections it uses: Chroma opens their indexes, even to count items.
         """
 
     def clear(self) -> str:

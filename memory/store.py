@@ -150,8 +150,10 @@ class ChromaStore(BaseStore):
         searches = [op for op in listed if isinstance(op, SearchOp)]
         if any(not isinstance(op, PutOp) for op in listed) and not self._connection.is_empty():
             vectors = await self._query_vectors(searches)
-            searched = {_collection_name(op.namespace_prefix) for op in searches if op.query}
-            await self._on_thread(lambda client: self._read(client, listed, vectors, results), indexes=searched)
+            used = {op.namespace_prefix for op in searches} | {op.namespace for op in listed if isinstance(op, GetOp)}
+            await self._on_thread(
+                lambda client: self._read(client, listed, vectors, results), indexes=set(map(_collection_name, used))
+            )
         else:
             for index, op in enumerate(listed):
                 results[index] = [] if isinstance(op, SearchOp | ListNamespacesOp) else None
@@ -170,7 +172,10 @@ class ChromaStore(BaseStore):
         """Count the items of a namespace."""
         if self._connection.is_empty():
             return 0
-        return await self._on_thread(lambda c: found.count() if (found := _existing(c).get(namespace)) else 0)
+        return await self._on_thread(
+            lambda c: found.count() if (found := _existing(c).get(namespace)) else 0,
+            indexes=[_collection_name(namespace)],
+        )
 
     async def items(self, namespace: Namespace, limit: int | None = None, offset: int = 0) -> list[Item]:
         """Return the items of a namespace in the order they were added."""
@@ -261,7 +266,7 @@ class ChromaStore(BaseStore):
                 for start in range(offset, end, _PAGE)
             ]
 
-        return await self._on_thread(read, indexes=[_collection_name(namespace)] if "embeddings" in include else ())
+        return await self._on_thread(read, indexes=[_collection_name(namespace)])
 
     async def _query_vectors(self, searches: Sequence[SearchOp]) -> dict[str, Vector]:
         queries = list(dict.fromkeys(op.query for op in searches if op.query))
@@ -358,7 +363,8 @@ class ChromaStore(BaseStore):
             self._check({collection.metadata[_EMBEDDER]}, embedder)
             return _get(collection, list(written))
 
-        known = {} if self._connection.is_empty() else await self._on_thread(known_items)
+        indexes = [_collection_name(namespace)]
+        known = {} if self._connection.is_empty() else await self._on_thread(known_items, indexes=indexes)
         changed: dict[str, Metadata] = {}
         for key, item in written.items():
             before = known.get(key)
@@ -371,9 +377,7 @@ class ChromaStore(BaseStore):
         vectors = await embedder.embed(texts) if texts else []
         upsert = partial(_upsert, namespace=namespace, identity=embedder.identity, vectors=vectors)
         await self._on_thread(
-            lambda client: upsert(client, written=written, changed=changed),
-            writing=True,
-            indexes=[_collection_name(namespace)],
+            lambda client: upsert(client, written=written, changed=changed), writing=True, indexes=indexes
         )
 
 
