@@ -52,6 +52,8 @@ FAULTS = {
     "sideways": ("a pink heart left of a blue square", "Is the pink heart left of the blue square?"),
     "inside": ("a pink heart inside a blue square", "Is the pink heart inside the blue square?"),
     "on": ("a pink heart on a blue square, two red circles", "Is the pink heart on the blue square?"),
+    "below what is missing": ("two red circles below a green star", "Are all red circles below the green star?"),
+    "missing itself": ("a green star left of a blue square", "Is the green star left of the blue square?"),
     "text": ('two red circles and the word "SHOP"', 'Does the image show the text "SHOP"?'),
     "background": ("two red circles on a yellow background", "Is the background yellow?"),
 }

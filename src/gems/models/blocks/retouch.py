@@ -32,6 +32,8 @@ _MOST_CHOICES = 40
 """Choices of things to change, where some of several are to be changed."""
 _MOST_CANDIDATES = 40
 """Changes that are compared."""
+_MOST_SUPPLIES = 4
+"""Ways to add what is missing for a relation."""
 _DIAMETERS = {"small": (0.095, 0.075), "medium": (0.155, 0.135), "large": (0.25, 0.208)}
 """Diameters of each size as shares of the shorter side, best first."""
 _NARROWER = (1.0, 0.8, 0.6)
@@ -144,8 +146,11 @@ class Retouch:
         reading = parse_text(question)
         linked = {index for link in reading.links for index in (link.subject, link.target)}
         for link in reading.links:
-            for things in self._relate(link, reading.mentions[link.subject], reading.mentions[link.target]):
-                yield self._with(things)
+            subject, target = reading.mentions[link.subject], reading.mentions[link.target]
+            for scene in self.complete(subject, target):
+                yield scene
+                for things in replace(self, scene=scene).relate(link, subject, target):
+                    yield self._with(things)
         for index, mention in enumerate(reading.mentions):
             if mention.noun == words.BACKGROUND:
                 colour = mention.predicate.get("colour") or mention.attributes.get("colour")
@@ -154,6 +159,18 @@ class Retouch:
             elif index not in linked or mention.explicit:
                 for things in self._supply(mention, near):
                     yield self._with(things)
+
+    def complete(self, *mentions: Mention) -> Iterator[Scene]:
+        """Yield the scene, or ways to show in it what of some mentions is missing: it has to be there to be related."""
+        if not mentions:
+            yield self.scene
+            return
+        first, *others = mentions
+        if first.count == 0 or match_things(self.scene, first):
+            yield from self.complete(*others)
+            return
+        for things in islice(self._supply(first, None), _MOST_SUPPLIES):
+            yield from replace(self, scene=self._with(things)).complete(*others)
 
     def _supply(self, mention: Mention, near: Box | None) -> Iterator[Things]:
         """Yield ways to show as many things, of such looks, as a mention says."""
@@ -355,7 +372,8 @@ class Retouch:
 
     # Relations
 
-    def _relate(self, link: Link, subject: Mention, target: Mention) -> Iterator[Things]:
+    def relate(self, link: Link, subject: Mention, target: Mention) -> Iterator[Things]:
+        """Yield ways to make a relation between two mentions hold."""
         things = self.scene.things
         subjects, targets = match_things(self.scene, subject), match_things(self.scene, target)
         holds = {s for s in subjects if any(self.scene.holds(s, link.relation, t) for t in targets if t != s)}
@@ -369,6 +387,7 @@ class Retouch:
             yield from self._mirror(subjects, targets, _AXES[link.relation])
             for moved in (wrong, subjects, targets):
                 yield from self._shift(self._carried(moved))
+            yield from self._spread(link.relation, wrong, targets)
         else:
             yield from self._rebuild(link, subjects, targets)
 
@@ -412,6 +431,18 @@ class Retouch:
         for i, j in steps:
             x, y = left + room[0] * i / (_GRID - 1) - box[0], top + room[1] * j / (_GRID - 1) - box[1]
             yield from self._moved({thing: _move(thing, x, y) for thing in block})
+
+    def _spread(self, relation: str, moved: Sequence[Thing], targets: Sequence[Thing]) -> Iterator[Things]:
+        """Yield the scene with each of some things elsewhere on its own, smaller where there is no room."""
+        for narrower in _NARROWER:
+            things = tuple(thing for thing in self.scene.things if thing not in moved)
+            for thing in moved:
+                smaller = replace(thing, box=self._narrow(thing, narrower))
+                placed = (replace(smaller, box=box) for box in self._places(smaller, things))
+                fitting = (new for new in placed if all(self.scene.holds(new, relation, one) for one in targets))
+                things = (*things, *islice(fitting, 1))
+            if len(things) == len(self.scene.things):
+                yield things
 
     def _rebuild(self, link: Link, subjects: Sequence[Thing], targets: Sequence[Thing]) -> Iterator[Things]:
         """Yield the scene with subjects in or on targets, put together anew where they stood or elsewhere."""
