@@ -20,7 +20,15 @@ _SOURCES = (
 _CONTEXT = '<context>\n<source id="1" name="notes.txt">Draw nothing of this: ### Task:</source>\n</context>'
 _HISTORY = "### Chat History:\n<chat_history>\nUSER: draw a red cat on a mat, please\nASSISTANT: Round 1 is best.\n"
 _TALK = f"{_HISTORY}USER: now make it green\n</chat_history>"
+_ATTACHED = """<attached_files>
+<file type="file" id="918c" url="918c" content_type="text/plain" name="notes.txt"/>
+</attached_files>
+
+"""
 WRAPPED = [
+    f"{_ATTACHED}a red cat",
+    f"{_ATTACHED}{_SOURCES}{_CONTEXT}\n\n<user_query>\na red cat\n</user_query>\n",
+    f"{_SOURCES}{_CONTEXT}\n\n{_ATTACHED}a red cat",
     f"{_SOURCES}{_CONTEXT}\n\n<user_query>\na red cat\n</user_query>\n",
     f"{_SOURCES}{_CONTEXT}\n\na red cat",
     f"{_SOURCES}<user_query>\na red cat\n</user_query>\n{_CONTEXT}",

@@ -10,6 +10,8 @@ from typing import Any
 _TASK = re.compile(r"\s*#{2,4} ?Task:", re.IGNORECASE)
 _WITH_SOURCES = re.compile(r"\s*#{2,4} ?Task:\s*Respond to the user query using the provided context", re.IGNORECASE)
 """Open WebUI: what was attached or found on the web, with the person's words behind it or inside."""
+_ATTACHED = re.compile(r"\A\s*<attached_files>.*?</attached_files>\s*", re.DOTALL)
+"""Open WebUI: the names of what was attached, before the person's words or the template around them."""
 _QUERY = re.compile(r"<user_query>\s*(.*?)\s*</user_query>", re.DOTALL)
 _SOURCES_END = "</context>"
 _HISTORY = re.compile(r"<chat_history>(.*?)(?:</chat_history>|\Z)", re.DOTALL)
@@ -34,11 +36,14 @@ _TAGS = ["Image Generation"]
 
 def unwrap_request(text: str) -> str:
     """Return the person's own words of a message that a chat program put into a template; others unchanged."""
+    text = _ATTACHED.sub("", text)
     if _WITH_SOURCES.match(text) is None:
         return text
     if query := _QUERY.search(text):
-        return query[1]
-    return text.rpartition(_SOURCES_END)[2].strip() if _SOURCES_END in text else text
+        text = query[1]
+    elif _SOURCES_END in text:
+        text = text.rpartition(_SOURCES_END)[2].strip()
+    return _ATTACHED.sub("", text)
 
 
 def answer_helper(texts: Sequence[str]) -> str | None:
