@@ -200,7 +200,7 @@ def serve_open_webui(program: Path, folder: Path, gems: str) -> Iterator[str]:
         # The model that would search in attached files is not there.
         "BYPASS_EMBEDDING_AND_RETRIEVAL": "true",
     }
-    command = [program, "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(program), "serve", "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
     with (
         (folder / "log").open("w") as log,
