@@ -232,7 +232,7 @@ def candidate_requests(state: State, number: int, change: Change = NO_CHANGE) ->
     count = options["candidates"]
     if options["max_images"] is not None:
         count = min(count, options["max_images"] - count_images(state.get("rounds") or []))
-    overrides = {**(options.get("recipe") or {}), **(state.get("generation_overrides") or {})}
+    overrides = merge_overrides(state.get("generation_overrides") or {}, options.get("recipe") or {})
     width, height = image_size(state)
     return [
         ImageRequest(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -146,8 +146,8 @@ async def _list_texts(gems: Gems, evidence: Sequence[Evidence], base: Sequence[P
 
 
 def _to_patch(amendment: AmendmentReply, runs: tuple[str, ...]) -> Patch:
-    about = {"kind": amendment.kind, "target": amendment.target.strip(), "reason": amendment.reason[:2_000]}
-    about |= {"runs": runs, "source": "chat model"}
+    about: dict[str, Any] = {"kind": amendment.kind, "target": amendment.target.strip(), "runs": runs}
+    about |= {"reason": amendment.reason[:2_000], "source": "chat model"}
     if amendment.kind in ("recipe", "rule"):
         name = amendment.name.strip() if amendment.kind == "recipe" else "value"
         return Patch.model_validate(about | {"values": {name: read_value(amendment.after)}})

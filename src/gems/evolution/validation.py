@@ -9,7 +9,7 @@ from typing import cast
 
 from gems.errors import GemsError, RequestError
 from gems.memory.patches import Patch
-from gems.models.chat.schemas import Task, wrap_in_tag
+from gems.models.chat.schemas import wrap_in_tag
 from gems.nodes.generator import check_overrides
 from gems.nodes.prompts import INSTRUCTIONS, PATCHED_TASKS, answer_form
 from gems.options import OPTIONS, RULES, is_unicode
@@ -49,7 +49,7 @@ async def read_text(patch: Patch, resources: Resources) -> str:
     if patch.kind == "wording":
         if patch.target not in PATCHED_TASKS:
             raise _refuse(patch, f"there is no such task; there are {', '.join(PATCHED_TASKS)}")
-        return INSTRUCTIONS[cast("Task", patch.target)]
+        return INSTRUCTIONS[patch.target]
     skill = resources.skills.current.get(patch.target)
     if skill is None:
         raise _refuse(patch, "there is no such skill")
@@ -67,7 +67,7 @@ def apply_patches(text: str, patches: Sequence[Patch], like: Patch) -> str:
 def _check_wording(patch: Patch, base: Sequence[Patch]) -> None:
     if patch.target not in PATCHED_TASKS:
         raise _refuse(patch, f"there is no such task; there are {', '.join(PATCHED_TASKS)}")
-    task = cast("Task", patch.target)
+    task = patch.target
     before = apply_patches(INSTRUCTIONS[task], base, patch)
     after, form = patch.amend(before), answer_form(task)
     if after.count(form) != 1:
