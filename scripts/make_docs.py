@@ -35,6 +35,7 @@ OUTPUTS = {
     "TrialPlan": ("evolve try --dry-run", "What a trial would do and cost."),
     "Evidence": ("evolve try", "What a trial found."),
     "Adopted": ("evolve adopt, evolve revert", "The new version and what it changes."),
+    "Comparison": ("evolve compare", "What was in force in one version and not in another."),
     "MemoryList": ("memory list, memory search", "Lessons and experiences."),
     "Memory": ("memory show", "One lesson or experience."),
     "Stats": ("memory stats", "Statistics of the memory store."),

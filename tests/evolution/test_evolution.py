@@ -142,6 +142,15 @@ async def test_adopted_patches_are_in_force_named_and_taken_back(gems: Gems) -> 
     assert (found.in_force, [version.number for version in found.versions]) == ([rule.id, recipe.id], [1, 2, 3, 4])
     assert {item.id: item.status for item in found.patches}[COUNTING.id] == "reverted"
 
+    compared = await evolution.compare(2)
+    assert (compared.second, compared.added, compared.removed) == (4, [recipe.id], [COUNTING.id])
+    assert compared.difference.endswith("+ recipe blocks: steps 7")
+    assert RULE in "".join(line for line in compared.difference.splitlines() if line.startswith("-"))
+    same = await evolution.compare(4, 4)
+    assert (same.added, same.removed, same.difference) == ([], [], "")
+    with pytest.raises(RequestError, match="no version 5"):
+        await evolution.compare(0, 5)
+
 
 async def test_a_patch_that_was_changed_after_its_adoption_is_not_in_force(
     gems: Gems, caplog: pytest.LogCaptureFixture

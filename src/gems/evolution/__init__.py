@@ -1,6 +1,6 @@
 """Changes that prove themselves: propose patches, try them, adopt them, take them back."""
 
-from gems.evolution.evolution import Adopted, Evolution, PatchList
+from gems.evolution.evolution import Adopted, Comparison, Evolution, PatchList
 from gems.evolution.trial import TrialRequest
 
-__all__ = ["Adopted", "Evolution", "PatchList", "TrialRequest"]
+__all__ = ["Adopted", "Comparison", "Evolution", "PatchList", "TrialRequest"]

@@ -62,6 +62,18 @@ class Adopted(BaseModel):
     built_upon: list[str] = Field(default_factory=list, description="Patches in force that were tried on top of it.")
 
 
+class Comparison(BaseModel):
+    """What was in force in one version and not in another."""
+
+    model_config = ConfigDict(frozen=True)
+
+    first: int
+    second: int
+    added: list[str] = Field(description="Patches that only the second version has.")
+    removed: list[str] = Field(description="Patches that only the first one has.")
+    difference: str = Field(description="What changes from the first to the second, as unified diffs.")
+
+
 class Evolution:
     """Changes of one home that prove themselves."""
 
@@ -182,6 +194,25 @@ class Evolution:
             if patch.id not in listed:
                 raise RequestError(f"The patch {patch.id} is not in force.", hint="`gems evolve list` says what is.")
             return await self._change("revert", patch, tuple(each for each in listed if each != patch.id))
+
+    async def compare(self, first: int, second: int | None = None) -> Comparison:
+        """Compare two versions, the newest one by default; 0 is the time before any. RequestError for others."""
+        versions = await asyncio.to_thread(self._store.versions)
+        known = {patch.id: patch for patch in await asyncio.to_thread(self._store.all)}
+        second = len(versions) if second is None else second
+        if unknown := [number for number in (first, second) if not 0 <= number <= len(versions)]:
+            raise RequestError(f"There is no version {unknown[0]}.", hint=f"There are 0 to {len(versions)}.")
+        old, new = (versions[number - 1].in_force if number else () for number in (first, second))
+        removed, added = ([name for name in one if name not in other] for one, other in ((old, new), (new, old)))
+        parts = []
+        for action, names, places in (("revert", removed, old), ("adopt", added, new)):
+            for name in names:
+                base = [known[each] for each in places[: places.index(name)] if each in known]
+                if name in known:
+                    parts.append(await self._difference(action, known[name], base))
+                else:
+                    parts.append(f"{name}: its file is gone.")
+        return Comparison(first=first, second=second, added=added, removed=removed, difference="\n".join(parts))
 
     async def _change(self, action: Literal["adopt", "revert"], patch: Patch, in_force: tuple[str, ...]) -> Adopted:
         known = self._store.current.known

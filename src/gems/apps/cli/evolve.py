@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gems.apps.cli.runner import Runner
-    from gems.evolution import Adopted, Evolution, PatchList
+    from gems.evolution import Adopted, Comparison, Evolution, PatchList
     from gems.evolution.trial import TrialPlan
     from gems.memory.patches import Counts, Evidence, Patch
     from gems.settings import Settings
@@ -213,6 +213,31 @@ def _print_adopted(done: Adopted) -> None:
         typer.echo(f"warning: {other} was proven on top of it, and stays in force", err=True)
 
 
+@command({0: "compared", 2: "bad usage, or there is no such version"})
+def compare(
+    runner: Runner,
+    first: Annotated[int, argument("VERSION", "Number from `gems evolve list`; 0 is the time before any.")],
+    second: Annotated[int | None, argument("VERSION", "The other version; by default the newest.")] = None,
+) -> None:
+    """Compare what was in force in two versions.
+
+    \b
+    Examples:
+      gems evolve compare 0
+      gems evolve compare 2 3
+    """
+    from gems.settings import load_settings
+
+    runner.show(_query(runner, lambda evolution: evolution.compare(first, second), load_settings()), _print_comparison)
+
+
+def _print_comparison(found: Comparison) -> None:
+    names = [f"+{name}" for name in found.added] + [f"-{name}" for name in found.removed]
+    typer.echo(f"version {found.first} to {found.second}: {', '.join(names) or 'the same is in force'}")
+    if found.difference:
+        typer.echo(clean_text(found.difference))
+
+
 @command({0: "listed, even if there are none", 2: "bad configuration"})
 def list_(runner: Runner) -> None:
     """List patches with how far they have come, and all versions of what was in force.
@@ -253,5 +278,5 @@ def _print_patches(found: PatchList) -> None:
 evolve = command_group(
     "evolve",
     "Propose changes, try them, and adopt those that prove themselves.",
-    {"propose": propose, "try": try_, "adopt": adopt, "list": list_, "revert": revert},
+    {"propose": propose, "try": try_, "adopt": adopt, "revert": revert, "list": list_, "compare": compare},
 )

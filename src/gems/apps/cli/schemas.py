@@ -13,7 +13,7 @@ from gems.evals.data import DataReport
 from gems.evals.official import EvalExport, EvalImport
 from gems.evals.runner import WorkReport
 from gems.evals.scoring import ScoreReport
-from gems.evolution.evolution import Adopted, PatchList
+from gems.evolution.evolution import Adopted, Comparison, PatchList
 from gems.evolution.trial import TrialPlan
 from gems.memory.patches import Evidence
 from gems.results import RunResult
@@ -202,6 +202,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         TrialPlan,
         Evidence,
         Adopted,
+        Comparison,
         Reindexed,
         Rebuilt,
         SkillList,
