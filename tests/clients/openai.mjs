@@ -51,6 +51,6 @@ for await (const { choices } of await client.chat.completions.create(chat)) {
 do {
   const answer = await fetch(`${url}/runs?text=${encodeURIComponent(endless)}`, { headers: { "api-key": key } });
   [seen.left] = (await answer.json()).runs;
-} while (!seen.left || seen.left.status === "running");
+} while (seen.left?.status !== "done");
 
 console.log(JSON.stringify(seen));

@@ -168,7 +168,7 @@ class Evolution:
             patch = await asyncio.to_thread(self._store.get, name)
             in_force = self._store.current.in_force
             if patch.id in in_force:
-                raise RequestError(f"The patch {patch.id} is in force already.")
+                raise RequestError(f"The patch {patch.id} is in force already.", hint="There is nothing to do.")
             evidence = patch.evidence
             if evidence is None or evidence.decision != "proven":
                 why = f": {evidence.reason}" if evidence else "."

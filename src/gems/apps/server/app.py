@@ -74,7 +74,7 @@ async def _gems_error_response(_request: Request, error: Any) -> Response:
 
 async def _http_error_response(_request: Request, error: Any) -> Response:
     """Return an error of FastAPI in the same format; `detail` as others have it."""
-    details = error_details(RequestError(str(error.detail)))
+    details = error_details(RequestError(str(error.detail), hint="`/docs` lists the routes and what they take."))
     return AsciiJSON({"error": details, "detail": error.detail}, error.status_code, error.headers)
 
 
