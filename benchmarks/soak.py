@@ -76,7 +76,7 @@ def draw(request: ImageRequest) -> bytes:
 
 @dataclass
 class Tally:
-    """What users did, and what came of it.
+    """What users did, and the outcome.
 
     Attributes:
         did: Numbers by what was done.

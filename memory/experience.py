@@ -178,7 +178,7 @@ def unmet_number(unmet: int) -> str:
 
 
 def step_outcomes(earlier: Sequence[Round], turn: Round, requirements: Iterable[Requirement]) -> list[StepOutcome]:
-    """Return what came of the step to a round, given all rounds before it; nothing of what a person decided."""
+    """Return the outcomes of the step to a round, given all rounds before it; none if a person chose the step."""
     if turn.get("by") == "person":
         return []
     best, kinds = best_round(earlier), {requirement["id"]: requirement["kind"] for requirement in requirements}

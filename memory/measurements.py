@@ -22,7 +22,7 @@ _WEIGHT = 4
 
 
 class Look(TypedDict):
-    """What came of a requirement that an instrument and the judge answered."""
+    """The outcome of a requirement that an instrument and the judge answered."""
 
     instrument: str
     kind: RequirementKind
@@ -31,7 +31,7 @@ class Look(TypedDict):
 
 
 class BoxOutcome(TypedDict):
-    """What came of an edit within a box."""
+    """The outcome of an edit within a box."""
 
     placed_by: str
     """`judge`, or the instrument that found or checked it."""
@@ -77,7 +77,7 @@ def find_looks(turn: Round, requirements: Iterable[Requirement]) -> list[Look]:
 
 
 def find_box_outcomes(earlier: Sequence[Round], turn: Round, requirements: Iterable[Requirement]) -> list[BoxOutcome]:
-    """Return what came of the edit of a round, if it was one within boxes that the policy chose."""
+    """Return the outcome of a round's edit, if it was one within boxes that the policy chose."""
     known = find_image(earlier, turn["parent"]) if turn.get("parent") and turn.get("boxes") else None
     if known is None or turn.get("by") == "person":
         return []

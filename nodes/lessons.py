@@ -71,7 +71,7 @@ async def recall_lessons(state: State, work: NodeContext, number: int) -> list[R
 
 
 async def recall_outcomes(state: State, work: NodeContext) -> StepCounts:
-    """Return what came of drawing anew and of mending in other runs of this generator; nothing if memory is off."""
+    """Return the outcomes of drawing anew and of mending in other runs of this generator; none if memory is off."""
     if work.store is None or not state["options"].get("memory", True):
         return {}
     place, run = namespace(EXPERIENCES, _namespace(state, work)), run_name(state, work)

@@ -101,7 +101,7 @@ def trajectories(
     run: Runs = None,
     harmful: Annotated[bool, flag("--harmful", "Include steps after which the image was worse.")] = False,
 ) -> None:
-    """Export what agents were asked and answered and what came of it, for fine-tuning.
+    """Export the questions and answers of agents with their outcomes, for fine-tuning.
 
     \b
     Example:
