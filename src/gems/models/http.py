@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 import sys
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     import httpx
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -260,14 +263,13 @@ async def with_retries(
     *,
     attempts: int | None = 4,
     first_wait_s: float = 0.5,
-    on_retry: Callable[[GemsError, float], None] | None = None,
     retries: Callable[[BaseException], bool] | None = None,
 ) -> T:
     """Await `call()` up to `attempts` times (at least 1; None for no limit) while it raises a retryable `GemsError`.
 
     Waits grow exponentially with jitter from `first_wait_s`. An endpoint's Retry-After is honoured up to one
-    minute; a longer one raises the error at once. `on_retry` receives the error and the seconds to wait. `retries`
-    decides instead of the error's class whether to go on; after an error that is not retryable nothing is waited.
+    minute; a longer one raises the error at once. `retries` decides instead of the error's class whether to go on;
+    after an error that is not retryable nothing is waited. Each retry is logged as a warning.
     """
     backoff = wait_exponential(multiplier=first_wait_s, max=20.0) + wait_random(0, first_wait_s)
 
@@ -282,8 +284,8 @@ async def with_retries(
         return float(backoff(state)) if asked is None else asked
 
     def before_sleep(state: RetryCallState) -> None:
-        if on_retry is not None and isinstance(error := get_error(state), GemsError):
-            on_retry(error, state.upcoming_sleep)
+        if isinstance(error := get_error(state), GemsError):
+            logger.warning("%s Retrying in %.1f s.", error.message, state.upcoming_sleep)
 
     retrying = AsyncRetrying(
         retry=retry_if_exception(retries or is_retryable),

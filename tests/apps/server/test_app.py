@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
@@ -114,8 +115,10 @@ def test_who_waits_for_an_answer_is_told_of_the_end(stub: StubServer, world: Wor
     assert (status, "drained" in summary) == ("interrupted", False)
 
 
-def test_what_is_logged_knows_its_run(stub: StubServer) -> None:
-    stub.fault(Fault("503", retry_after=0.01), times=1)
+@pytest.mark.parametrize("asked", ["chat", "images"])
+def test_what_is_logged_knows_its_run(stub: StubServer, asked: Literal["chat", "images"]) -> None:
+    # The question whether the judge sees is asked once only.
+    stub.fault(Fault("503", retry_after=0.01), asked, times=1, when=lambda body: "image_url" not in json.dumps(body))
     with gems_serve(*models(stub), GEMS_SKILLS="none", GEMS_LOG="json") as (process, client):
         run_id = begun(client, "a red cat", seed=7, size="128x128")
         assert result(client, run_id)["stop_reason"] == "passed"

@@ -118,13 +118,7 @@ class ChatClient:
         async def attempt() -> ChatReply:
             return await self._attempt(question, asking.request, record)
 
-        reply = await with_retries(
-            attempt,
-            attempts=None,
-            first_wait_s=self.limits.first_wait_s,
-            on_retry=self._log_retry,
-            retries=asking.go_on,
-        )
+        reply = await with_retries(attempt, attempts=None, first_wait_s=self.limits.first_wait_s, retries=asking.go_on)
         asking.succeed()
         return replace(reply, usage=reduce(add_usage, spent, NO_USAGE))
 
@@ -260,9 +254,6 @@ class ChatClient:
             "seconds": seconds,
             "usd": self.price(received, made),
         }
-
-    def _log_retry(self, error: GemsError, seconds: float) -> None:
-        logger.warning("%s Retrying in %.1f s.", error.message, seconds)
 
 
 def _as_wasted(usage: Usage) -> Usage:
