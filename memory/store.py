@@ -419,8 +419,10 @@ def _existing(client: Any) -> dict[Namespace, Any]:
 
 def _create(client: Any, namespace: Namespace, identity: str, name: str) -> Any:
     metadata = {_NAMESPACE: json.dumps(namespace), _EMBEDDER: identity}
-    _LISTED.pop(client, None)
-    return client.get_or_create_collection(name, embedding_function=None, metadata=metadata, configuration=_HNSW)
+    made = client.get_or_create_collection(name, embedding_function=None, metadata=metadata, configuration=_HNSW)
+    if name == _collection_name(namespace) and client in _LISTED:
+        _LISTED[client][namespace] = made
+    return made
 
 
 def _load_vectors(client: Any, name: str, count: int) -> NDArray[np.float32] | None:

@@ -253,6 +253,33 @@ async def test_forget(gems: Gems) -> None:
         await gems.memory.forget()
 
 
+async def test_a_run_is_forgotten_without_reading_what_others_taught(
+    gems: Gems, chat: ScriptedChat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await learnt(gems, chat)
+    taught = await keys(gems.memory)
+    others = [PutOp(namespace(EXPERIENCES, f"flat of {name}"), "cat0:1", CATS[0]) for name in ("ann", "bob")]
+    assert gems.resources.experiences is not None
+    store = gems.resources.experiences.store
+    await store.abatch(others)
+    read: set[str] = set()
+
+    def watch(name: str) -> None:
+        method = getattr(store, name)
+
+        async def watched(space: tuple[str, ...], **more: Any) -> Any:
+            read.add(space[1])
+            return await method(space, **more)
+
+        monkeypatch.setattr(store, name, watched)
+
+    for name in ("items", "asearch"):
+        watch(name)
+    assert (await gems.memory.forget(run=run)).experiences == len(taught)
+    assert read == {"flat"}
+    assert await keys(gems.memory) == ["cat0:1", "cat0:1"]
+
+
 async def learnt(service: Gems, chat: ScriptedChat) -> str:
     """A run that teaches two experiences."""
     chat.script["checklist"] = failing(1)

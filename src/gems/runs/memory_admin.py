@@ -43,6 +43,7 @@ from gems.memory.retrieval import text_with_outcome
 from gems.memory.store import ChromaStore
 from gems.models.chat.schemas import ExperienceReply
 from gems.nodes.prompts import numbered, question
+from gems.options import MAX_ROUNDS
 from gems.resources import Experiences, Resources
 from gems.runs.fork import Graph, thread
 from gems.runs.recovery import read_snapshot
@@ -212,8 +213,11 @@ class MemoryAdmin:
                 and (matching is None or matching.casefold() in text)
             )
 
-        gone = [item for item in await self._items("experience") if matches(item.value)]
-        measured = [item for item in await self._items("measurement") if matches(item.value)]
+        # There may be a place for each of many owners; only that of the run is read.
+        row = None if run is None else await self._resources.ledger.run(run)
+        place = None if row is None else memory_namespace(row["models"]["generator"], row["owner"])
+        gone = [item for item in await self._items("experience", place, run) if matches(item.value)]
+        measured = [item for item in await self._items("measurement", place, run) if matches(item.value)]
         pending = [
             op
             for op in await self._experiences.outbox.pending(2**31)
@@ -222,7 +226,8 @@ class MemoryAdmin:
         sources = {(item.value["run"], item.value["round"]) for item in gone}
         lessons = [
             item
-            for item in await self._items("lesson")
+            for _, generator in sorted({item.namespace for item in gone})
+            for item in await self._items("lesson", generator)
             if sources & {tuple(source) for source in item.value["sources"]}
         ]
         if not dry_run:
@@ -398,9 +403,13 @@ class MemoryAdmin:
             return [namespace(_PLACES[kind], generator)]
         return await self._experiences.store.alist_namespaces(prefix=(_PLACES[kind],), limit=_MAX_GENERATORS)
 
-    async def _items(self, kind: LineKind, generator: str | None = None) -> list[Item]:
-        spaces = await self._namespaces(kind, generator)
-        return [item for space in spaces for item in await self._experiences.store.items(space)]
+    async def _items(self, kind: LineKind, generator: str | None = None, run: str | None = None) -> list[Item]:
+        """Return the items, in the order they were added; all of them or a generator's or a run's."""
+        spaces, store = await self._namespaces(kind, generator), self._experiences.store
+        if run is not None:
+            found = [await store.asearch(space, filter={"run": run}, limit=MAX_ROUNDS) for space in spaces]
+            return [item for items in found for item in items]
+        return [item for space in spaces for item in await store.items(space)]
 
     async def _write(self, puts: list[PutOp]) -> None:
         for start in range(0, len(puts), _BATCH):
