@@ -20,8 +20,10 @@ from gems.errors import (
 )
 from gems.events import Finished, ImageDrawn, Judged, Started, Stopped, Warned
 from gems.memory.locks import is_run_locked
+from gems.memory.run_filter import RunFilter
 from gems.service import Gems
 from gems.skills.models import Skill
+from gems.types import RunStatus
 from tests.support.scripted_models import FlatGenerator, ScriptedChat, checks, opened_gems, settings_at
 from tests.support.scripted_service import House, content, removed, told, unchanging
 
@@ -219,6 +221,26 @@ async def test_run_that_no_process_works_on_was_interrupted(house: House) -> Non
         await gems.resources.ledger.mark(result.run_id, "running")
         assert [row["status"] for row in await gems.runs()] == ["interrupted"]
         assert (await gems.show(result.run_id)).status == "interrupted"
+
+
+async def test_a_run_that_ends_while_it_is_looked_at_was_not_interrupted(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house.gems() as gems:
+        result = await gems.run("a red cat", seed=7)
+        ledger = gems.resources.ledger
+
+        async def end(run_id: str) -> bool:
+            await ledger.mark(run_id, "done")
+            return False
+
+        monkeypatch.setattr(gems.resources.locks, "is_locked", end)
+        wishes: list[tuple[RunStatus | None, list[str]]] = [(None, ["done"]), ("interrupted", []), ("running", [])]
+        for wanted, found in wishes:
+            await ledger.mark(result.run_id, "running")
+            assert [row["status"] for row in await gems.runs(wanted=RunFilter(status=wanted))] == found
+        await ledger.mark(result.run_id, "running")
+        assert (await gems.show(result.run_id)).status == "done"
 
 
 async def test_what_skills_tell_is_heard(house: House) -> None:

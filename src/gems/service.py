@@ -67,7 +67,7 @@ from gems.runs.verification import Decomposition, Verification, decompose_prompt
 from gems.settings import Settings, load_settings
 from gems.skills.models import Skill, SkillRegistry
 from gems.state import Input, State
-from gems.types import Decision, Options, RunRow, RunStatus
+from gems.types import Decision, Options, RunRow
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Where a failed run is resumed: the node whose routing leads to the failed one.
@@ -383,10 +383,9 @@ class Gems:
         if wanted.status is not None:
             marked = await self.resources.ledger.running()
             wanted = replace(wanted, working=await self.resources.locks.locked(marked))
-        rows = await self.resources.ledger.runs(limit, wanted)
-        for row in rows:
-            row["status"] = await self._status(row)
-        return rows
+        rows = [await self._with_status(row) for row in await self.resources.ledger.runs(limit, wanted)]
+        # Meanwhile runs may have begun or ended.
+        return [row for row in rows if wanted.status in (None, row["status"])]
 
     async def show(self, run_id: str) -> RunResult:
         """Return a run as far as it came; RunNotFoundError if no run has this id."""
@@ -464,6 +463,7 @@ class Gems:
     async def _partial_result(self, row: RunRow) -> RunResult:
         """Return a run as far as it came; if checkpoints are damaged or lost, what the ledger still knows."""
         lost: CorruptStoreError | None = None
+        row = await self._with_status(row)
         try:
             state = cast("State", (await self._snapshot(row["run_id"])).values)
         except CorruptStoreError as error:
@@ -474,14 +474,18 @@ class Gems:
                 lost = CorruptStoreError(f"The checkpoints of the run {row['run_id']} are not there any more.")
             if lost is not None:
                 state = state_from_ledger(row, drawings, lost)
-        return build_result(state, row, await self._status(row))
+        return build_result(state, row, row["status"])
 
-    async def _status(self, row: RunRow) -> RunStatus:
-        """Return a run's actual status: one marked as running that no process works on was killed."""
+    async def _with_status(self, row: RunRow) -> RunRow:
+        """Return a run with its actual status: one marked as running that no process works on was killed."""
         run_id = row["run_id"]
         if row["status"] != "running" or run_id in self._executor.working:
-            return row["status"]
-        return "running" if await self.resources.locks.is_locked(run_id) else "interrupted"
+            return row
+        if await self.resources.locks.is_locked(run_id):
+            return row
+        # Its process may have marked it, and released it, since the row was read.
+        newest = await self.resources.ledger.run(run_id) or row
+        return newest if newest["status"] != "running" else {**newest, "status": "interrupted"}
 
     async def _snapshot(self, run_id: str) -> StateSnapshot:
         return await self._executor.snapshot(run_id)
