@@ -26,8 +26,10 @@ from gems.types import (
     total_usage,
 )
 
-_PRIORS: dict[Action, tuple[float, float]] = {"redraw": (1, 2), "edit": (1, 2), "inpaint": (1, 2)}
-"""Beta priors of how often an action improves the best image: a third, so that a first success or failure counts."""
+_PRIORS: dict[Action, tuple[float, float]] = {"redraw": (1, 2), "edit": (1, 1), "inpaint": (1, 1)}
+"""Beta priors of how often an action improves the best image; small, so that a first success or failure counts."""
+_PRIORS_OF_REDRAWING: dict[str, tuple[float, float]] = {"2": (3, 2), "3": (3, 1)}
+"""The same where more than one requirement is unmet: the more, the likelier is a new image to be better."""
 _LARGEST_BOX = 600_000
 """Largest area of a box, in millionths of the picture: what is larger is no place."""
 
@@ -36,8 +38,8 @@ _FEWEST_ROUNDS = 2
 _EARLIER_STEPS = 2
 """Steps of this run as which those of all earlier ones count where hope is judged: each prompt is its own case."""
 _MOST_EXPECTED = 7.0
-_MOST_EXPECTED_MENDING = 4.0
-"""Images that a run may still be expected to need, by drawing anew and by mending, which needs fewer when it works.
+_MOST_EXPECTED_MENDING = 5.0
+"""Images that a run may still be expected to need, by drawing anew only and where faults can be mended.
 
 Chosen by `benchmarks.quality` so that no more images are drawn than five rounds need (docs/policy.md)."""
 
@@ -129,9 +131,9 @@ def is_hopeless(
 ) -> bool:
     """Return whether a round that brought nothing leaves so many images to be expected that the run had better end.
 
-    Expected is one improvement of the best image for each unmet requirement, each with the mean chance of its Beta
-    distribution. Of drawing anew only this run counts: it depends on the prompt, and a run that gave up after what
-    other runs did would never show the opposite.
+    Expected is one improvement of the best image for each unmet requirement, in the likelier of both ways, each with
+    the mean chance of its Beta distribution. Of drawing anew only this run counts: it depends on the prompt, and a run
+    that gave up after what other runs did would never show the opposite.
     """
     stalled = len(rounds) > 1 and rounds[-1]["score"] <= best_round(rounds[:-1])["score"]
     # What a person gave or wanted says nothing of what the run can do.
@@ -147,18 +149,19 @@ def is_hopeless(
         weight = min(1.0, _EARLIER_STEPS / max(1, sum(known)))
         return 1 + (worse + weight * known[1]) / (better + weight * known[0])
 
-    drawn = sum(expect("redraw", unmet_number(left), {}) for left in range(1, unmet + 1))
+    drawn = [expect("redraw", unmet_number(left), {}) for left in range(1, unmet + 1)]
     if not may_mend(options, generator):
-        return drawn > _MOST_EXPECTED
+        return sum(drawn) > _MOST_EXPECTED
     kinds = {requirement["id"]: requirement["kind"] for requirement in requirements}
     is_bound = "mask" in options
     steps = _mending_steps(rounds, generator, is_bound=is_bound)
-    mended = sum(expect(step["action"], kinds[step["requirements"][0]], earlier) for step in steps)
-    cannot_mend = mended > _MOST_EXPECTED_MENDING
-    if steps and (is_bound or options["repair"] == "always"):
-        return cannot_mend
-    # A generator that edits badly leaves as much hope in drawing anew as one that only draws.
-    return drawn > _MOST_EXPECTED and (not steps or cannot_mend)
+    if not steps:
+        return sum(drawn) > _MOST_EXPECTED
+    mended = sorted(expect(step["action"], kinds[step["requirements"][0]], earlier) for step in steps)
+    if not is_bound and options["repair"] == "auto":
+        # What is the easiest to mend is left for the end.
+        mended = list(map(min, mended, drawn)) + drawn[len(mended) :]
+    return sum(mended) > _MOST_EXPECTED_MENDING
 
 
 def choose_step(
@@ -183,7 +186,7 @@ def choose_step(
     chance = np.random.default_rng(derived_seed(options["seed"], "step", rounds[-1]["number"]))
 
     def worth(action: Action, kind: str) -> float:
-        better, worse = _PRIORS[action]
+        better, worse = _PRIORS_OF_REDRAWING.get(kind, _PRIORS[action])
         improved, failed = counts.get((action, kind), (0, 0))
         return chance.beta(better + improved, worse + failed)
 
