@@ -38,8 +38,9 @@ _FEWEST_ROUNDS = 2
 _EARLIER_STEPS = 2
 """Steps of this run as which those of all earlier ones count where hope is judged: each prompt is its own case."""
 _MOST_EXPECTED = 7.0
-_MOST_EXPECTED_MENDING = 5.0
-"""Images that a run may still be expected to need, by drawing anew only and where faults can be mended.
+"""Images that a run may still be expected to need where all are drawn anew."""
+_MOST_EXPECTED_MENDING, _MOST_EXPECTED_BESIDE = 5.0, 6.0
+"""The same where faults can be mended: in the likelier of both ways, and by drawing anew alone.
 
 Chosen by `benchmarks.quality` so that no more images are drawn than five rounds need (docs/policy.md)."""
 
@@ -158,10 +159,12 @@ def is_hopeless(
     if not steps:
         return sum(drawn) > _MOST_EXPECTED
     mended = sorted(expect(step["action"], kinds[step["requirements"][0]], earlier) for step in steps)
-    if not is_bound and options["repair"] == "auto":
-        # What is the easiest to mend is left for the end.
-        mended = list(map(min, mended, drawn)) + drawn[len(mended) :]
-    return sum(mended) > _MOST_EXPECTED_MENDING
+    if is_bound or options["repair"] == "always":
+        return sum(mended) > _MOST_EXPECTED_MENDING
+    # What is the easiest to mend is left for the end.
+    likelier = [*map(min, mended, drawn), *drawn[len(mended) :]]
+    # A generator that edits badly leaves some hope in drawing anew.
+    return sum(likelier) > _MOST_EXPECTED_MENDING and sum(drawn) > _MOST_EXPECTED_BESIDE
 
 
 def choose_step(
