@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import select
 import signal
 import socket
 import subprocess
@@ -128,6 +130,18 @@ def test_what_is_logged_knows_its_run(stub: StubServer, asked: Literal["chat", "
     assert first.startswith("Serving at")
     (retried,) = [told for told in map(json.loads, lines) if "Retrying" in told["message"]]
     assert (retried["run_id"], retried["level"]) == (run_id, "warning")
+
+
+def test_idle_connections_stay_open_longer_than_clients_keep_them(stub: StubServer) -> None:
+    with gems_serve(*models(stub), GEMS_SKILLS="none") as (_, client):
+        connection = http.client.HTTPConnection(client.base_url.host, client.base_url.port, timeout=PATIENCE_S)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read()
+        assert connection.sock is not None
+        # httpx keeps connections for 5 s.
+        closed, _, _ = select.select([connection.sock], [], [], 6)
+        assert not closed
+        connection.close()
 
 
 def test_other_machines_need_keys() -> None:

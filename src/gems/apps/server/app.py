@@ -30,6 +30,8 @@ from gems.service import Gems
 from gems.settings import Settings
 
 _BACKLOG = 2048
+_KEEP_ALIVE_S = 65
+"""Longer than clients keep idle connections (httpx 5 s): one that both ends close and reuse at once fails."""
 
 
 def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
@@ -106,6 +108,7 @@ async def serve_app(app: ASGIApp, listener: socket.socket, service: Service, rea
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=ANSWERS_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         server_header=False,
     )
     host = service.settings.serve.host.strip("[]")
