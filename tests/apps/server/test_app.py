@@ -132,6 +132,24 @@ def test_what_is_logged_knows_its_run(stub: StubServer, asked: Literal["chat", "
     assert (retried["run_id"], retried["level"]) == (run_id, "warning")
 
 
+def test_clients_that_leave_during_an_upload_are_no_error(stub: StubServer) -> None:
+    form = "multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na red'
+    beginnings = {"/v1/images/edits": form, "/web/gradio_api/upload": form}
+    paths = ("/v1/images/generations", "/v1/chat/completions", "/runs", "/gems/invoke", "/gems/batch", "/mcp")
+    beginnings |= dict.fromkeys(paths, ("application/json", b'{"prompt": "a r'))
+    with gems_serve(*models(stub), GEMS_SKILLS="none") as (process, client):
+        for path, (kind, sent) in beginnings.items():
+            address = client.base_url.host, client.base_url.port
+            with socket.create_connection(address, PATIENCE_S) as connection:  # type: ignore[arg-type]
+                headers = ("Host: localhost", f"Content-Type: {kind}", "Content-Length: 1000")
+                connection.sendall("\r\n".join([f"POST {path} HTTP/1.1", *headers, "", ""]).encode() + sent)
+        # Answered after those before it were read.
+        assert client.get("/healthz").status_code == 200
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=PATIENCE_S)
+    assert "Traceback" not in told
+
+
 def test_idle_connections_stay_open_longer_than_clients_keep_them(stub: StubServer) -> None:
     with gems_serve(*models(stub), GEMS_SKILLS="none") as (_, client):
         connection = http.client.HTTPConnection(client.base_url.host, client.base_url.port, timeout=PATIENCE_S)

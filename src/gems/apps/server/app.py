@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -21,7 +22,7 @@ from gems.apps.server.connections import guarded_protocol
 from gems.apps.server.dependencies import ANSWERS_S, Service, is_loopback, open_service
 from gems.apps.server.documentation import create_documented_app
 from gems.apps.server.openai import chat as openai
-from gems.apps.server.openai.errors import LENGTH_HEADER, PLACE_HEADER, RUN_HEADER, STOP_HEADER
+from gems.apps.server.openai.errors import CLIENT_LEFT, LENGTH_HEADER, PLACE_HEADER, RUN_HEADER, STOP_HEADER
 from gems.apps.server.reason_phrases import ErrorHeader
 from gems.apps.server.schemas import AsciiJSON
 from gems.apps.web import mount
@@ -57,6 +58,7 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
         )
     app.add_middleware(gate.SecurityHeaders)
     app.add_middleware(ErrorHeader)
+    app.add_exception_handler(ClientDisconnect, _client_left_response)
     app.add_exception_handler(GemsError, _gems_error_response)
     app.add_exception_handler(HTTPException, _http_error_response)
     app.add_exception_handler(RequestValidationError, _validation_error_response)
@@ -67,6 +69,11 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
     if settings.serve.web and mount.is_installed():
         mount.mount(app, settings)
     return app
+
+
+async def _client_left_response(_request: Request, _error: Any) -> Response:
+    """Return a response that nobody reads: a client that leaves during an upload is no fault of the server."""
+    return Response(status_code=CLIENT_LEFT)
 
 
 async def _gems_error_response(_request: Request, error: Any) -> Response:

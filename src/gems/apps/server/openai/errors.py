@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from gems.apps.server.auth import UnknownKeyError, retry_headers, status_of
 from gems.apps.server.queue import TooManyRunsError
@@ -41,6 +42,8 @@ STOP_HEADER = "x-gems-stop-reason"
 
 RUN_ERRORS = (413, 429, 502)
 """Statuses of errors of routes that start runs."""
+CLIENT_LEFT = 499
+"""Status for the log, as nginx has it, where the client closed the connection."""
 REWARDS_PATH = "/v1/rewards"
 """Path under /v1 that is not OpenAI's."""
 _WAIT_S = 10
@@ -85,6 +88,11 @@ class AnswerError(Exception):
         self.status = status
 
 
+def client_left() -> AnswerError:
+    """Return the error of a request whose client closed the connection; nobody reads it."""
+    return AnswerError("The client closed the connection.", code="client_left", status=CLIENT_LEFT)
+
+
 class OpenAIRoute(APIRoute):
     """Route that converts all errors to OpenAI's format."""
 
@@ -122,6 +130,8 @@ def failure(error: Exception) -> JSONResponse:
 
 def described(error: Exception) -> tuple[int, Details]:
     """Return HTTP status and details of an error."""
+    if isinstance(error, ClientDisconnect):
+        error = client_left()
     if isinstance(error, AnswerError):
         return error.status, error.details
     if isinstance(error, GemsError):

@@ -15,7 +15,7 @@ from fastapi import Request
 
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service
-from gems.apps.server.openai.errors import LENGTH_HEADER, PLACE_HEADER, RUN_HEADER, AnswerError
+from gems.apps.server.openai.errors import LENGTH_HEADER, PLACE_HEADER, RUN_HEADER, AnswerError, client_left
 from gems.apps.server.openai.schemas import RunFields
 from gems.apps.server.queue import QueuePlace
 from gems.errors import DeadlineReachedError, GemsError, OptionError, RunNotFoundError
@@ -33,8 +33,6 @@ _SHARE = 0.95
 _WAITED = 0.8
 """Most of the time of a request that is spent waiting for a free place."""
 _LEAST_S = 0.001
-_CLIENT_LEFT = 499
-"""Status for the log, as nginx has it; nobody reads the response."""
 T = TypeVar("T")
 
 
@@ -201,7 +199,7 @@ async def wait_unless_left(service: Service, begun: StartedRuns, request: Reques
         await asyncio.wait((task, left), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             await _cancel_runs(service, begun)
-            raise AnswerError("The client closed the connection.", code="client_left", status=_CLIENT_LEFT)
+            raise client_left()
         return task.result()
     finally:
         for unfinished in (task, left):
