@@ -37,12 +37,10 @@ _FEWEST_ROUNDS = 2
 """Rounds after which a run may end for lack of hope: one says nothing of what rewriting does."""
 _EARLIER_STEPS = 2
 """Steps of this run as which those of all earlier ones count where hope is judged: each prompt is its own case."""
-_MOST_EXPECTED = 7.0
-"""Images that a run may still be expected to need where all are drawn anew."""
-_MOST_EXPECTED_MENDING, _MOST_EXPECTED_BESIDE = 5.0, 6.0
-"""The same where faults can be mended: in the likelier of both ways, and by drawing anew alone.
+_MOST_EXPECTED, _MOST_EXPECTED_MENDING = 7.0, 5.0
+"""Images that a run may still be expected to need, where all are drawn anew and where faults can be mended.
 
-Chosen by `benchmarks.quality` so that no more images are drawn than five rounds need (docs/policy.md)."""
+Chosen by `benchmarks.quality`: so as to draw about as many images as five rounds need (docs/policy.md)."""
 
 _UNDECIDED_AFTER = 2
 """Images over which a requirement stays unknown before it no longer drives redraws."""
@@ -134,7 +132,8 @@ def is_hopeless(
 
     Expected is one improvement of the best image for each unmet requirement, in the likelier of both ways, each with
     the mean chance of its Beta distribution. Of drawing anew only this run counts: it depends on the prompt, and a run
-    that gave up after what other runs did would never show the opposite.
+    that gave up after what other runs did would never show the opposite. Where nothing can be mended, each improvement
+    by drawing anew is taken to be as unlikely as the last one.
     """
     stalled = len(rounds) > 1 and rounds[-1]["score"] <= best_round(rounds[:-1])["score"]
     # What a person gave or wanted says nothing of what the run can do.
@@ -144,27 +143,29 @@ def is_hopeless(
     own, best = _count_own(rounds, requirements), best_round(rounds)
     unmet = sum(answer["answer"] != "yes" for answer in answers_of(best).values())
 
-    def expect(action: Action, kind: str, others: StepCounts) -> float:
-        better, worse = (sum(pair) for pair in zip(_PRIORS[action], own.get((action, kind), (0, 0)), strict=True))
+    def expect(action: Action, kind: str, prior: tuple[float, float], others: StepCounts) -> float:
+        better, worse = (sum(pair) for pair in zip(prior, own.get((action, kind), (0, 0)), strict=True))
         known = others.get((action, kind), (0, 0))
         weight = min(1.0, _EARLIER_STEPS / max(1, sum(known)))
         return 1 + (worse + weight * known[1]) / (better + weight * known[0])
 
-    drawn = [expect("redraw", unmet_number(left), {}) for left in range(1, unmet + 1)]
-    if not may_mend(options, generator):
-        return sum(drawn) > _MOST_EXPECTED
-    kinds = {requirement["id"]: requirement["kind"] for requirement in requirements}
+    numbers = [unmet_number(left) for left in range(1, unmet + 1)]
     is_bound = "mask" in options
-    steps = _mending_steps(rounds, generator, is_bound=is_bound)
+    steps = _mending_steps(rounds, generator, is_bound=is_bound) if may_mend(options, generator) else []
     if not steps:
-        return sum(drawn) > _MOST_EXPECTED
-    mended = sorted(expect(step["action"], kinds[step["requirements"][0]], earlier) for step in steps)
-    if is_bound or options["repair"] == "always":
-        return sum(mended) > _MOST_EXPECTED_MENDING
-    # What is the easiest to mend is left for the end.
-    likelier = [*map(min, mended, drawn), *drawn[len(mended) :]]
-    # A generator that edits badly leaves some hope in drawing anew.
-    return sum(likelier) > _MOST_EXPECTED_MENDING and sum(drawn) > _MOST_EXPECTED_BESIDE
+        return sum(expect("redraw", number, _PRIORS["redraw"], {}) for number in numbers) > _MOST_EXPECTED
+    kinds = {requirement["id"]: requirement["kind"] for requirement in requirements}
+    ways = [(step["action"], kinds[step["requirements"][0]]) for step in steps]
+    expected = sorted(expect(*way, _prior(*way), earlier) for way in ways)
+    if not is_bound and options["repair"] == "auto":
+        drawn = [expect("redraw", number, _prior("redraw", number), {}) for number in numbers]
+        # What is the easiest to mend is left for the end.
+        expected = [*map(min, expected, drawn), *drawn[len(expected) :]]
+    return sum(expected) > _MOST_EXPECTED_MENDING
+
+
+def _prior(action: Action, kind: str) -> tuple[float, float]:
+    return _PRIORS_OF_REDRAWING.get(kind, _PRIORS[action]) if action == "redraw" else _PRIORS[action]
 
 
 def choose_step(
@@ -189,7 +190,7 @@ def choose_step(
     chance = np.random.default_rng(derived_seed(options["seed"], "step", rounds[-1]["number"]))
 
     def worth(action: Action, kind: str) -> float:
-        better, worse = _PRIORS_OF_REDRAWING.get(kind, _PRIORS[action])
+        better, worse = _prior(action, kind)
         improved, failed = counts.get((action, kind), (0, 0))
         return chance.beta(better + improved, worse + failed)
 
