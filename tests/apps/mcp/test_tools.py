@@ -79,7 +79,9 @@ async def test_tools_say_what_they_take() -> None:
         assert set(tools) == {
             *("generate_image", "edit_image", "repair_image", "verify_image", "get_run", "cancel_run", "resume_run")
         }
-        assert all(tool.description for tool in tools.values())
+        assert all(tool.description and "  " not in tool.description for tool in tools.values())
+        arguments = [schema for tool in tools.values() for schema in tool.input_schema["properties"].values()]
+        assert all(schema["description"] and "title" not in schema for schema in arguments)
         taken = tools["generate_image"].input_schema
         assert taken["required"] == ["prompt"]
         assert set(taken["properties"]) >= {"max_rounds", "candidates", "budget_usd", "deadline_s", "out"}

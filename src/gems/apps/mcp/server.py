@@ -8,12 +8,13 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, closing, suppress
+from inspect import getdoc
 from typing import Any
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.stdio import stdio_server
-from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
+from mcp_types import CallToolResult, InputRequiredResult, Tool, ToolAnnotations
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
@@ -45,6 +46,16 @@ _STDIO_PATIENCE_S = 1.0
 
 class _Tools(MCPServer[Any]):
     """MCP server that returns errors of GEMS as results, and rejects unknown arguments."""
+
+    async def list_tools(self) -> list[Tool]:
+        """List the tools; arguments have no titles, which would only repeat their names ("Deadline S")."""
+        tools = await super().list_tools()
+        for tool in tools:
+            shown = {name: {**schema} for name, schema in tool.input_schema["properties"].items()}
+            for schema in shown.values():
+                schema.pop("title", None)
+            tool.input_schema = tool.input_schema | {"properties": shown}
+        return tools
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -97,7 +108,8 @@ def create_server(tools: Tools) -> MCPServer[Any]:
         (tools.cancel_run, changing),
         (tools.resume_run, changing),
     ):
-        server.add_tool(tool, annotations=kind)
+        # Clients show the text as it is, so without the indentation of the source.
+        server.add_tool(tool, description=getdoc(tool), annotations=kind)
     server.resource(image_uri("{run_id}"), name="run_image", mime_type="image/png")(tools.run_image)
     return server
 
