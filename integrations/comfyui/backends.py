@@ -11,8 +11,9 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -109,19 +110,31 @@ class Server:
     def _follow(self, path: str, body: Mapping[str, Any], check: CheckInterrupted) -> Iterator[Event]:
         run_id = self._ask(path, body)["run_id"]
         has_ended = False
+        events: queue.Queue[Event] = queue.Queue()
+        reading: Future[None] = Future()
+        # A thread of its own, since minutes may pass between two events. It ends with the run.
+        read = partial(self._read_events, run_id, events, reading)
+        threading.Thread(target=read, name="gems-events", daemon=True).start()
         try:
-            with closing(self._open(f"/runs/{run_id}/events")) as response:
-                for line in response:
-                    check()
-                    if line.startswith(b"data:"):
-                        event = json.loads(line[5:])
-                        has_ended = "error" in event or event.get("type") == "finished"
-                        if "error" in event:
-                            raise GemsNodeError(f"{event['error']['message']} {event['error']['hint']}".strip())
-                        yield event
+            for event in _take(events, reading.done, check):
+                has_ended = "error" in event or event.get("type") == "finished"
+                if "error" in event:
+                    raise GemsNodeError(f"{event['error']['message']} {event['error']['hint']}".strip())
+                yield event
+            reading.result()
         finally:
             if not has_ended:
                 self._ask(f"/runs/{run_id}/cancel", {})
+
+    def _read_events(self, run_id: str, events: queue.Queue[Event], reading: Future[None]) -> None:
+        try:
+            with closing(self._open(f"/runs/{run_id}/events")) as response:
+                for line in response:
+                    if line.startswith(b"data:"):
+                        events.put(json.loads(line[5:]))
+            reading.set_result(None)
+        except Exception as error:  # noqa: BLE001 - raised where the events are taken
+            reading.set_exception(error)
 
     def image(self, image_id: str) -> bytes:
         with closing(self._open(f"/images/{image_id}.png")) as response:
@@ -199,12 +212,7 @@ class InProcess:
 
         following = asyncio.run_coroutine_threadsafe(follow(), self._loop)
         try:
-            while not (following.done() and events.empty()):
-                check()
-                try:
-                    yield events.get(timeout=_LOOK_S)
-                except queue.Empty:
-                    continue
+            yield from _take(events, following.done, check)
             self._result(following)
         finally:
             following.cancel()
@@ -233,6 +241,17 @@ class InProcess:
             return future.result()
         except GemsError as error:
             raise GemsNodeError(str(error)) from error
+
+
+def _take(events: queue.Queue[Event], is_done: Callable[[], bool], check: CheckInterrupted) -> Iterator[Event]:
+    """Yield events until there will be no more, looking meanwhile whether the user cancelled the workflow."""
+    while not (is_done() and events.empty()):
+        check()
+        try:
+            event = events.get(timeout=_LOOK_S)
+        except queue.Empty:
+            continue
+        yield event
 
 
 @cache

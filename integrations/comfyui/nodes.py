@@ -61,8 +61,9 @@ class GemsVerify(_GemsNode):
         masks = torch.stack([draw_boxes(size, each["requirements"]) for each in found])
         heads = [f"Image {number}\n" if len(found) > 1 else "" for number in range(1, len(found) + 1)]
         texts = [head + _list_requirements(each["requirements"]) for head, each in zip(heads, found, strict=True)]
-        score = min(float(each["score"]) for each in found)
-        return score, "\n\n".join(texts), masks, all(each["passed"] for each in found)
+        score, checklist = min(float(each["score"]) for each in found), "\n\n".join(texts)
+        progress.tell(checklist)
+        return score, checklist, masks, all(each["passed"] for each in found)
 
 
 class GemsRun(_GemsNode):
@@ -87,8 +88,8 @@ class GemsRun(_GemsNode):
             "required": {
                 "prompt": _PROMPT,
                 "seed": ("INT", seed),
-                "max_rounds": ("INT", {"default": 8, "min": 1, "max": 20, "tooltip": "Most rounds."}),
-                "candidates": ("INT", {"default": 1, "min": 1, "max": 8, "tooltip": "Images in each round."}),
+                "max_rounds": ("INT", {"default": 8, "min": 1, "max": 50, "tooltip": "Most rounds."}),
+                "candidates": ("INT", {"default": 1, "min": 1, "max": 16, "tooltip": "Images in each round."}),
             },
             "optional": {
                 "image": ("IMAGE", {"tooltip": "An image to edit; the prompt says what to change. One of a batch."}),
@@ -195,7 +196,9 @@ class GemsDecompose(_GemsNode):
     def execute(self, prompt: str, server: str = "") -> tuple[str, int]:
         """Decompose a prompt."""
         requirements = open_backend(server).decompose(prompt)["requirements"]
-        return "\n".join(item["question"] for item in requirements), len(requirements)
+        questions = "\n".join(item["question"] for item in requirements)
+        _Progress(1).tell(questions)
+        return questions, len(requirements)
 
 
 NODE_CLASS_MAPPINGS: dict[str, Any] = {
@@ -213,7 +216,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
 
 
 class _Progress:
-    """ComfyUI's progress bar of the running node; nothing outside ComfyUI."""
+    """The progress bar and the text that ComfyUI shows in the running node; nothing outside ComfyUI."""
 
     _bar: ClassVar[Any] = None
 
@@ -229,6 +232,16 @@ class _Progress:
         if self._bar is not None:
             self._bar.update_absolute(done)
 
+    def tell(self, text: str) -> None:
+        """Show a text in the node, in place of the last one. Versions before 0.3.44 show none."""
+        try:
+            from comfy_execution.utils import get_executing_context
+            from server import PromptServer
+        except ImportError:
+            return
+        if (context := get_executing_context()) is not None:
+            PromptServer.instance.send_progress_text(text, context.node_id)
+
 
 def _follow(events: Iterable[Mapping[str, Any]], images: int) -> Mapping[str, Any]:
     """Return the result at the end of a run's events, of which at most so many images are expected."""
@@ -241,12 +254,16 @@ def _follow(events: Iterable[Mapping[str, Any]], images: int) -> Mapping[str, An
         elif event["type"] == "image":
             drawn += 1
             progress.set(drawn * _PARTS)
+            progress.tell(f"Round {event['round']}: image {event['candidate']['index'] + 1} is drawn")
+        elif event["type"] == "verdicts":
+            progress.tell(f"Round {event['round']}: score {event['score']:.2f}")
         elif event["type"] == "finished":
             result = event["result"]
     if not result.get("image_id"):
         failure = result.get("failure") or {}
         raise GemsNodeError(failure.get("message") or "The run ended without an image.")
     progress.set(images * _PARTS)
+    progress.tell(_list_requirements(result["requirements"]))
     return result
 
 

@@ -66,8 +66,9 @@ class StoppedError(Exception):
 
 @pytest.fixture
 def comfy(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The modules of ComfyUI that nodes import; `stop` says whether the user cancelled."""
-    control = SimpleNamespace(stop=lambda: False)
+    """The modules of ComfyUI that nodes import; `stop` says whether the user cancelled, `told` what nodes showed."""
+    control = SimpleNamespace(stop=lambda: False, told=[])
+    told = SimpleNamespace(send_progress_text=lambda text, node_id: control.told.append((node_id, text)))
 
     def throw() -> None:
         if control.stop():
@@ -79,6 +80,9 @@ def comfy(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         "comfy": package,
         "comfy.utils": SimpleNamespace(ProgressBar=Bar),
         "comfy.model_management": SimpleNamespace(throw_exception_if_processing_interrupted=throw),
+        "comfy_execution": ModuleType("comfy_execution"),
+        "comfy_execution.utils": SimpleNamespace(get_executing_context=lambda: SimpleNamespace(node_id="5")),
+        "server": SimpleNamespace(PromptServer=SimpleNamespace(instance=told)),
     }
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -153,6 +157,8 @@ def test_run_on_a_server(pack: ModuleType, url: str, house: House, comfy: Simple
     (bar,) = Bar.made
     assert bar.shown == sorted(bar.shown)
     assert bar.shown[-1] == bar.total == 200
+    told = [("5", "Round 1: image 1 is drawn"), ("5", "Round 1: score 1.00"), ("5", checklist)]
+    assert comfy.told == told
 
 
 def test_run_edits_an_image(pack: ModuleType, url: str, house: House) -> None:
@@ -189,15 +195,13 @@ def test_repair_returns_an_image_that_lacks_nothing(pack: ModuleType, url: str, 
 
 
 def test_cancelling_in_comfyui_cancels_the_run(
-    pack: ModuleType, url: str, house: House, comfy: SimpleNamespace
+    pack: ModuleType, url: str, house: House, comfy: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = gated(house, 1)
 
-    def stop() -> bool:
-        gate.wait()
-        return True
-
-    comfy.stop = stop
+    # The server says nothing more until the image is drawn.
+    monkeypatch.setattr("gems.apps.server.runs._PING_S", 3600)
+    comfy.stop = gate.is_reached
     with pytest.raises(StoppedError):
         node(pack, "GemsRun").execute("a red cat", seed=7, max_rounds=2, candidates=1, server=url)
     gate.open()

@@ -68,6 +68,9 @@ class Gate:
         while not self._open.is_set():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
+    def is_reached(self) -> bool:
+        return self._reached.is_set()
+
     def wait(self) -> None:
         assert self._reached.wait(PATIENCE_S)
 

@@ -214,6 +214,15 @@ def test_what_is_not_clear_is_asked_for(change: Callable[[Nodes], Any], message:
     assert hint in caught.value.hint
 
 
+def test_our_own_nodes_keep_their_names() -> None:
+    nodes = text_to_image()
+    nodes["20"] = node("GemsVerify", "GEMS Verify", image=["8", 0], prompt="a bottle")
+    assert bound(nodes) == bound(text_to_image())
+    nodes["20"]["_meta"]["title"] = "GEMS check"
+    with pytest.raises(ConfigurationError, match="'GEMS check', which means nothing"):
+        bound(nodes)
+
+
 def test_a_title_chooses_among_samplers() -> None:
     nodes = text_to_image()
     _two_samplers(nodes)
