@@ -22,7 +22,8 @@ from gems.errors import InvalidImageError, MissingExtraError
 
 # Measured on coloured text over an image: 37 dB chroma PSNR; with 4:2:0 at most 29 dB at any quality.
 _JPEG_QUALITY = 85
-_CACHE_BYTES = 32 * 2**20
+CACHED_BYTES = 32 * 2**20
+"""Encoded images that a process keeps, since a round shows the same one several times."""
 MAX_PIXELS = 64_000_000
 """Largest accepted image, 8000x8000, against decompression bombs."""
 _STRETCH = 4
@@ -61,7 +62,7 @@ _TRANSPOSES = {
 class EncodedImageCache:
     """LRU cache of encoded images, up to `most_bytes`: a round shows the same image several times."""
 
-    def __init__(self, most_bytes: int = _CACHE_BYTES) -> None:
+    def __init__(self, most_bytes: int = CACHED_BYTES) -> None:
         self._free_bytes = most_bytes
         self._entries: OrderedDict[tuple[str, int], tuple[bytes, str]] = OrderedDict()
 
