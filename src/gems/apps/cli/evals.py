@@ -57,7 +57,11 @@ def run(
     out: options.EvalOut,
     harness: Annotated[
         str,
-        option("NAME", "single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop or balanced."),
+        option(
+            "NAME",
+            "single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop, balanced, repair or "
+            "repair-unlocked.",
+        ),
     ] = "balanced",
     models: options.Models,
     sampling: SampleOptions,
