@@ -151,7 +151,7 @@ def is_hopeless(
 
     numbers = [unmet_number(left) for left in range(1, unmet + 1)]
     is_bound = "mask" in options
-    steps = _mending_steps(rounds, generator, is_bound=is_bound) if may_mend(options, generator) else []
+    steps = _mending_steps(best, rounds, generator, is_bound=is_bound) if may_mend(options, generator) else []
     if not steps:
         return sum(expect("redraw", number, _PRIORS["redraw"], {}) for number in numbers) > _MOST_EXPECTED
     kinds = {requirement["id"]: requirement["kind"] for requirement in requirements}
@@ -178,11 +178,11 @@ def choose_step(
     """Choose what is drawn next: a new image, or the best one so far with one of its faults mended.
 
     Each way is drawn from its Beta distribution, after what worked in `earlier` runs and in this one (Thompson
-    sampling, Thompson 1933), with the run's seed, so that a run repeats. An image is only built upon if it is the best.
+    sampling, Thompson 1933), with the run's seed, so that a run repeats. An image is only built upon if none is better.
     """
     if not may_mend(options, generator):
         return REDRAW
-    steps = _mending_steps(rounds, generator, is_bound="mask" in options)
+    steps = _untried_steps(rounds, generator, is_bound="mask" in options)
     if not steps:
         return REDRAW
     kinds = {requirement["id"]: requirement["kind"] for requirement in requirements}
@@ -206,15 +206,35 @@ def _count_own(rounds: Sequence[Round], requirements: Sequence[Requirement]) -> 
     return add_counts(*map(count_outcomes, own))
 
 
-def _mending_steps(rounds: Sequence[Round], generator: GeneratorCapabilities, *, is_bound: bool = False) -> list[Step]:
-    """Return a step for each fault of the best image; if nothing else may be drawn, for what is unknown as well."""
-    best = best_round(rounds)
-    parent = best["verdicts"][best["best"]]["image"]
-    unmet = [answer for answer in answers_of(best).values() if answer["answer"] != "yes"]
+def _mending_steps(
+    turn: Round, rounds: Sequence[Round], generator: GeneratorCapabilities, *, is_bound: bool = False
+) -> list[Step]:
+    """Return a step for each fault of a round's image; if nothing else may be drawn, for what is unknown as well."""
+    parent = turn["verdicts"][turn["best"]]["image"]
+    unmet = [answer for answer in answers_of(turn).values() if answer["answer"] != "yes"]
     faults = [answer for answer in unmet if answer["answer"] == "no" and answer["source"] != "parent"]
     if is_bound:
         faults = faults or unmet
     return [_mending_step(answer, parent, rounds, generator) for answer in faults]
+
+
+def _untried_steps(rounds: Sequence[Round], generator: GeneratorCapabilities, *, is_bound: bool) -> list[Step]:
+    """Return the steps that mend the best image, or one that was drawn anew and is as good, and were tried least.
+
+    What an editor could not do once it often cannot do at all, and an equally good image has other faults.
+    """
+    best = best_round(rounds)
+    equal = [turn for turn in rounds if turn["score"] == best["score"] and not turn.get("parent") and turn is not best]
+    # What a person chose or wanted is not left for another image.
+    is_chosen = is_bound or any("taken" in turn or turn.get("by") == "person" for turn in rounds)
+    parents = [best] if is_chosen else [best, *equal]
+    steps = [step for turn in parents for step in _mending_steps(turn, rounds, generator, is_bound=is_bound)]
+    tries = [sum(_is_try(turn, step) for turn in rounds) for step in steps]
+    return [step for step, count in zip(steps, tries, strict=True) if count == min(tries)]
+
+
+def _is_try(turn: Round, step: Step) -> bool:
+    return turn.get("parent") == step["parent"] and turn.get("repaired") == step["requirements"]
 
 
 def wanted_step(options: Options, rounds: Sequence[Round], generator: GeneratorCapabilities) -> Step | None:
@@ -234,7 +254,10 @@ def wanted_step(options: Options, rounds: Sequence[Round], generator: GeneratorC
 def _mending_step(fault: Answer, parent: str, rounds: Sequence[Round], generator: GeneratorCapabilities) -> Step:
     box = fault.get("box") or []
     # Where a repair of this place did not help, the place may be wrong.
-    tried = any(turn.get("boxes") and fault["requirement"] in turn.get("repaired", ()) for turn in rounds)
+    tried = any(
+        turn.get("boxes") and turn.get("parent") == parent and fault["requirement"] in turn.get("repaired", ())
+        for turn in rounds
+    )
     boxes = [box] if box and not tried and (box[2] - box[0]) * (box[3] - box[1]) <= _LARGEST_BOX else []
     action: Action = "inpaint" if boxes and generator.inpainting else "edit"
     return {"action": action, "parent": parent, "boxes": boxes, "requirements": [fault["requirement"]]}
