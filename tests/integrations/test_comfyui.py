@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +108,34 @@ def test_conventions(pack: ModuleType) -> None:
         assert set(declared) <= {"required", "optional"}
         for options in (*declared["required"].values(), *declared["optional"].values()):
             assert options[1]["tooltip"]
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("example_workflows/*.json")), ids=lambda file: file.stem)
+def test_example_workflows_fit_the_nodes(pack: ModuleType, file: Path) -> None:
+    """As the editor of ComfyUI saves them: values in the order of the inputs, and after a seed what becomes of it."""
+    nodes = json.loads(file.read_text(encoding="utf-8"))["nodes"]
+    ours = [each for each in nodes if each["type"] in pack.NODE_CLASS_MAPPINGS]
+    assert ours
+    for each in ours:
+        kind = pack.NODE_CLASS_MAPPINGS[each["type"]]
+        declared = {name: spec for part in kind.INPUT_TYPES().values() for name, spec in part.items()}
+        assert {item["name"]: item["type"] for item in each["outputs"]} == dict(
+            zip(kind.RETURN_NAMES, kind.RETURN_TYPES, strict=True)
+        )
+        assert {item["name"] for item in each["inputs"]} == set(declared)
+        values = iter(each["widgets_values"])
+        for name, (kind_of, *options) in declared.items():
+            if kind_of in ("IMAGE", "MASK"):
+                continue
+            value = next(values)
+            if name == "seed":
+                assert next(values) == "fixed"
+            if name == "server":
+                assert value == options[0]["default"]
+            assert (
+                value in kind_of if isinstance(kind_of, list) else type(value) is {"STRING": str, "INT": int}[kind_of]
+            )
+        assert not list(values)
 
 
 def test_images_survive_the_way_to_png_and_back(pack: ModuleType) -> None:
