@@ -33,9 +33,9 @@ _PRIORS_OF_REDRAWING: dict[str, tuple[float, float]] = {"2": (3, 2), "3": (3, 1)
 _LARGEST_BOX = 600_000
 """Largest area of a box, in millionths of the picture: what is larger is no place."""
 
-_FEWEST_ROUNDS = 2
-"""Rounds after which a run may end for lack of hope: one says nothing of what rewriting does."""
-_EARLIER_STEPS = 2
+_FEWEST_ROUNDS = 3
+"""Rounds after which a run may end for lack of hope: two may fail by chance, in either way."""
+_EARLIER_STEPS = 8
 """Steps of this run as which those of all earlier ones count where hope is judged: each prompt is its own case."""
 _MOST_EXPECTED, _MOST_EXPECTED_MENDING = 7.0, 5.0
 """Images that a run may still be expected to need, where all are drawn anew and where faults can be mended.
