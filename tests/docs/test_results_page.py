@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.evolution import pages
 from benchmarks.quality import rules_page
+from benchmarks.soak import ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
@@ -38,6 +39,12 @@ def test_the_table_of_harnesses_is_what_was_measured() -> None:
 def test_the_tables_of_patches_are_what_was_measured() -> None:
     for table in pages(measured("evolution")):
         assert table in RESULTS
+
+
+def test_the_table_of_the_soak_is_what_was_measured() -> None:
+    moments = measured("soak")["moments"]
+    for name, title in ROWS.items():
+        assert f"| {title} | {' | '.join(f'{moment[name]:,}' for moment in moments)} |" in RESULTS
 
 
 def test_the_tables_of_rules_are_what_was_measured() -> None:
