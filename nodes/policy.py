@@ -152,8 +152,9 @@ def is_hopeless(
     numbers = [unmet_number(left) for left in range(1, unmet + 1)]
     is_bound = "mask" in options
     steps = _mending_steps(best, rounds, generator, is_bound=is_bound) if may_mend(options, generator) else []
+    without = sum(expect("redraw", number, _PRIORS["redraw"], {}) for number in numbers) > _MOST_EXPECTED
     if not steps:
-        return sum(expect("redraw", number, _PRIORS["redraw"], {}) for number in numbers) > _MOST_EXPECTED
+        return without
     kinds = {requirement["id"]: requirement["kind"] for requirement in requirements}
     ways = [(step["action"], kinds[step["requirements"][0]]) for step in steps]
     expected = sorted(expect(*way, _prior(*way), earlier) for way in ways)
@@ -161,6 +162,8 @@ def is_hopeless(
         drawn = [expect("redraw", number, _prior("redraw", number), {}) for number in numbers]
         # What is the easiest to mend is left for the end.
         expected = [*map(min, expected, drawn), *drawn[len(expected) :]]
+        # A generator that edits badly leaves as much hope in drawing anew as one that only draws.
+        return without and sum(expected) > _MOST_EXPECTED_MENDING
     return sum(expected) > _MOST_EXPECTED_MENDING
 
 

@@ -278,12 +278,23 @@ def test_rules_together_meet_more_with_as_many_images() -> None:
     assert ours[1] <= plain()[1] + 0.03
 
 
-@pytest.mark.parametrize(("fixes", "more"), [(0.3, -0.01), (0.45, 0.05), (0.6, 0.12), (0.75, 0.18)])
-def test_editor_is_worth_its_images(fixes: float, more: float) -> None:
-    ours = met_and_images(editor=Editor(fixes))
-    assert ours[0] >= max(plain()[0] + more, redrawing()[0] - 0.01)
-    # 2.80 images where five rounds of drawing anew need 2.76.
-    assert ours[1] <= plain()[1] * 2.80 / 2.76
+EDITORS = {0.3: -0.01, 0.45: 0.05, 0.6: 0.12, 0.75: 0.18}
+"""How many more prompts are met with an editor that fixes so many faults, at least, than in five plain rounds."""
+
+
+@cache
+def mending(fixes: float) -> tuple[float, float, float]:
+    return met_and_images(editor=Editor(fixes))
+
+
+@pytest.mark.parametrize("fixes", EDITORS)
+def test_an_editor_meets_more(fixes: float) -> None:
+    assert mending(fixes)[0] >= max(plain()[0] + EDITORS[fixes], redrawing()[0] - 0.01)
+
+
+def test_editors_are_worth_their_images() -> None:
+    # On average 2.80 images where five rounds of drawing anew need 2.76.
+    assert sum(mending(fixes)[1] for fixes in EDITORS) / len(EDITORS) <= plain()[1] * 2.80 / 2.76
 
 
 def test_last_look_leaves_half_of_what_passed_wrongly() -> None:
