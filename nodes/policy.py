@@ -185,7 +185,7 @@ def choose_step(
     """
     if not may_mend(options, generator):
         return REDRAW
-    steps = _untried_steps(rounds, generator, is_bound="mask" in options)
+    steps = _least_tried_steps(rounds, generator, is_bound="mask" in options)
     if not steps:
         return REDRAW
     kinds = {requirement["id"]: requirement["kind"] for requirement in requirements}
@@ -221,7 +221,7 @@ def _mending_steps(
     return [_mending_step(answer, parent, rounds, generator) for answer in faults]
 
 
-def _untried_steps(rounds: Sequence[Round], generator: GeneratorCapabilities, *, is_bound: bool) -> list[Step]:
+def _least_tried_steps(rounds: Sequence[Round], generator: GeneratorCapabilities, *, is_bound: bool) -> list[Step]:
     """Return the steps that mend the best image, or one that was drawn anew and is as good, and were tried least.
 
     What an editor could not do once it often cannot do at all, and an equally good image has other faults.
@@ -232,12 +232,13 @@ def _untried_steps(rounds: Sequence[Round], generator: GeneratorCapabilities, *,
     is_chosen = is_bound or any("taken" in turn or turn.get("by") == "person" for turn in rounds)
     parents = [best] if is_chosen else [best, *equal]
     steps = [step for turn in parents for step in _mending_steps(turn, rounds, generator, is_bound=is_bound)]
-    tries = [sum(_is_try(turn, step) for turn in rounds) for step in steps]
+    tries = [len(_find_tries(step["parent"], step["requirements"][0], rounds)) for step in steps]
     return [step for step, count in zip(steps, tries, strict=True) if count == min(tries)]
 
 
-def _is_try(turn: Round, step: Step) -> bool:
-    return turn.get("parent") == step["parent"] and turn.get("repaired") == step["requirements"]
+def _find_tries(parent: str, requirement: str, rounds: Sequence[Round]) -> list[Round]:
+    """Return the rounds that mended a fault of an image."""
+    return [turn for turn in rounds if turn.get("parent") == parent and requirement in turn.get("repaired", ())]
 
 
 def wanted_step(options: Options, rounds: Sequence[Round], generator: GeneratorCapabilities) -> Step | None:
@@ -257,10 +258,7 @@ def wanted_step(options: Options, rounds: Sequence[Round], generator: GeneratorC
 def _mending_step(fault: Answer, parent: str, rounds: Sequence[Round], generator: GeneratorCapabilities) -> Step:
     box = fault.get("box") or []
     # Where a repair of this place did not help, the place may be wrong.
-    tried = any(
-        turn.get("boxes") and turn.get("parent") == parent and fault["requirement"] in turn.get("repaired", ())
-        for turn in rounds
-    )
+    tried = any(turn.get("boxes") for turn in _find_tries(parent, fault["requirement"], rounds))
     boxes = [box] if box and not tried and (box[2] - box[0]) * (box[3] - box[1]) <= _LARGEST_BOX else []
     action: Action = "inpaint" if boxes and generator.inpainting else "edit"
     return {"action": action, "parent": parent, "boxes": boxes, "requirements": [fault["requirement"]]}

@@ -479,9 +479,8 @@ class Gems:
     async def _with_status(self, row: RunRow) -> RunRow:
         """Return a run with its actual status: one marked as running that no process works on was killed."""
         run_id = row["run_id"]
-        if row["status"] != "running" or run_id in self._executor.working:
-            return row
-        if await self.resources.locks.is_locked(run_id):
+        is_working = run_id in self._executor.working
+        if row["status"] != "running" or is_working or await self.resources.locks.is_locked(run_id):
             return row
         # Its process may have marked it, and released it, since the row was read.
         newest = await self.resources.ledger.run(run_id) or row

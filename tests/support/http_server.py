@@ -30,7 +30,7 @@ def serving(app: FastAPI, protocol: Any = "auto") -> Iterator[str]:
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
     thread.start()
     try:
-        _until(lambda: server.started or not thread.is_alive())
+        until(lambda: server.started or not thread.is_alive())
         assert server.started
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
@@ -121,7 +121,8 @@ def result(client: httpx.Client, run_id: str) -> dict[str, Any]:
     return found
 
 
-def _until(true: Callable[[], bool]) -> None:
+def until(true: Callable[[], bool]) -> None:
+    """Wait until something holds."""
     deadline = time.monotonic() + PATIENCE_S
     while not true():
         assert time.monotonic() < deadline

@@ -7,7 +7,6 @@ request has succeeded without it.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
@@ -31,7 +30,6 @@ from gems.models.images import shrink_image
 from gems.observability.langchain_callbacks import masked_config
 from gems.types import NO_USAGE, Usage, add_usage
 
-logger = logging.getLogger(__name__)
 Adapt = Callable[[BaseChatModel, dict[str, Any]], tuple[BaseChatModel, dict[str, Any]]]
 
 # Chat front ends stream model output; replies to nodes are not part of the conversation.

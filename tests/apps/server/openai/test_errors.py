@@ -6,7 +6,6 @@ import asyncio
 import base64
 import io
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from tempfile import SpooledTemporaryFile
@@ -22,7 +21,8 @@ from gems.errors import RateLimitError, RefusedError, ServerError
 from gems.generation import ImageRequest
 from tests.apps.server.openai.conftest import Serve
 from tests.apps.server.openai.test_images import ASKED
-from tests.support.scripted_service import PATIENCE_S, House
+from tests.support.http_server import until
+from tests.support.scripted_service import House
 from tests.support.stub.faults import bomb
 
 DRAW = "/v1/images/generations"
@@ -314,10 +314,7 @@ def test_files_beside_texts_that_are_none_are_closed(
     told(httpx.post(shared_base + EDIT, files=fields), 400)
     assert files
     # Those of the request that it becomes are closed after the answer was sent.
-    deadline = time.monotonic() + PATIENCE_S
-    while not all(file.closed for file in files):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: all(file.closed for file in files))
 
 
 @pytest.mark.parametrize("body", ["{", "[]", "1", "[" * 100_000])
