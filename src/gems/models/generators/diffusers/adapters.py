@@ -81,8 +81,12 @@ def name_loras(loras: Sequence[Lora]) -> str:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGEST]
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGEST]
+    except OSError as error:
+        message = f"The LoRA {path.name} cannot be read: {error.strerror}."
+        raise ModelFilesError(message, hint="Check its permissions.") from error
 
 
 def add_loras(pipe: Any, loras: Sequence[Lora]) -> tuple[dict[str, Any], ...]:
