@@ -53,6 +53,7 @@ async def _read_intent(turns: Sequence[Turn], options: Options, work: NodeContex
         check_editing(work.context.generator.capabilities)
     # Until now the limits were those of an earlier run on the thread.
     work.use_options(options)
+    work.check_limits()
     work.round = 1
     intent = await read_intent(turns, work)
     if intent.warning:
