@@ -37,7 +37,7 @@ from gems.models.masks import lock_outside
 from gems.nodes.prompts import INSTRUCTIONS, replace_wording
 from gems.observability.tracing import OFF, Span
 from gems.state import Context, State
-from gems.types import NO_USAGE, Candidate, Origin, Profile, Role, Usage, merge_usage
+from gems.types import NO_USAGE, Candidate, Options, Origin, Profile, Role, Usage, merge_usage
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -94,19 +94,25 @@ class NodeContext:
         cls, state: State, context: Context, write: Writer, thread: str, store: BaseStore | None = None
     ) -> NodeContext:
         """Create the context for the round that `state` is in."""
-        options = state.get("options")
-        names = options.get("patches", ()) if options else ()
-        return cls(
+        work = cls(
             context=context,
             run_id=state.get("run_id") or thread,
             round=len(state.get("rounds") or ()) + 1,
-            profile=options["profile"] if options else state.get("profile") or "balanced",
-            deadline_s=options["deadline_s"] if options else state.get("deadline_s"),
+            profile=state.get("profile") or "balanced",
+            deadline_s=state.get("deadline_s"),
             write=write,
             store=store,
-            patches=context.patches.select(names) if context.patches else (),
-            source=(options.get("source", "") if options and not options.get("mending") else ""),
         )
+        if options := state.get("options"):
+            work.use_options(options)
+        return work
+
+    def use_options(self, options: Options) -> None:
+        """Take over what a run's options say: its profile, deadline, patches, and the image that it edits."""
+        patches, names = self.context.patches, options.get("patches", ())
+        self.profile, self.deadline_s = options["profile"], options["deadline_s"]
+        self.patches = patches.select(names) if patches else ()
+        self.source = "" if options.get("mending") else options.get("source", "")
 
     @property
     def is_editing(self) -> bool:

@@ -6,7 +6,7 @@ from gems.errors import InternalError
 from gems.events import Stopped
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
-from gems.nodes.conversation import answer_update
+from gems.nodes.conversation import answer_update, shown_update
 from gems.nodes.generator import image_url_update
 from gems.nodes.lessons import record_outcome
 from gems.results import all_rounds, outcome
@@ -22,4 +22,6 @@ async def finish(state: State, work: NodeContext) -> Update:
     found = outcome(rounds)
     await record_outcome(state, work)
     work.emit(Stopped(stop_reason=reason, image=found["image"], score=found["score"], failure=state.get("failure")))
-    return found | image_url_update(found["image"], work.context) | answer_update(state, found, rounds, work.context)
+    answer = answer_update(state, found, rounds, work.context)
+    shown = shown_update(state, found["image"], answer)
+    return found | image_url_update(found["image"], work.context) | answer | shown

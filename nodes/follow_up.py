@@ -12,7 +12,7 @@ from gems.nodes.prompts import question
 
 _MOST_TURNS = 40
 """Turns of a conversation that the model reads, the newest ones."""
-_LONGEST = 2000
+LONGEST = 2000
 """Characters of an earlier message."""
 
 
@@ -85,5 +85,5 @@ def _list_turns(turns: Sequence[Turn]) -> Iterator[str]:
         if place < left_out:
             continue
         named = f" ({'picture' if len(shown) == 1 else 'pictures'} {', '.join(shown)})" if shown else ""
-        text = " ".join(turn.text.split())[:_LONGEST] if turn.is_person else ""
+        text = " ".join(turn.text.split())[:LONGEST] if turn.is_person else ""
         yield f"{'Person' if turn.is_person else 'Program'}{named}: {text}".rstrip()

@@ -23,7 +23,7 @@ from gems.types import MAX_INSTRUCTION, Options, Profile, RepairMode
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from gems.runs.source_images import SourceImage
+    from gems.memory.source_images import SourceImage
     from gems.state import Context
 
 MAX_PROMPT = 20_000

@@ -176,7 +176,8 @@ async def open_resources(
         for client in {id(client): client for client in chats.values()}.values():
             stack.push_async_callback(client.aclose)
         if generator is None:
-            generator = open_generator(settings.generator)
+            # Reads the files of LoRAs.
+            generator = await asyncio.to_thread(open_generator, settings.generator)
             stack.push_async_callback(generator.aclose)
         if detector is None and (detector := open_detector(settings)) is not None:
             stack.push_async_callback(detector.aclose)

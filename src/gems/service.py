@@ -28,6 +28,7 @@ from gems.errors import CorruptStoreError, InternalError, OptionError, RunNotFou
 from gems.events import Event, Finished, Warned, wait_for_result
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.memory.run_filter import ALL_RUNS, RunFilter
+from gems.memory.source_images import SourceImage, read_mask_image, read_source_image, store_source
 from gems.memory.sqlite import reading, translate_storage_errors
 from gems.models.base import ImageGenerator
 from gems.models.detectors.base import ObjectDetector
@@ -61,7 +62,6 @@ from gems.runs.output import check_target, load_saved_image
 from gems.runs.recovery import ledger_drawings, state_from_ledger
 from gems.runs.rewards import RewardJudge
 from gems.runs.skill_testing import SkillWorkshop
-from gems.runs.source_images import SourceImage, read_mask_image, read_source_image, store_source
 from gems.runs.training_rows import ExportKind, ExportOptions
 from gems.runs.verification import Decomposition, Verification, decompose_prompt, verify_image
 from gems.settings import Settings, load_settings

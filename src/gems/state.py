@@ -29,6 +29,7 @@ from gems.types import (
     Requirement,
     Role,
     Round,
+    Shown,
     SkillUse,
     Step,
     StopReason,
@@ -52,9 +53,17 @@ if TYPE_CHECKING:
     from gems.skills.ranking import SkillRanking
 
 
+_MOST_SHOWN = 40
+
+
 def _append(kept: Sequence[Any] | None, writes: Sequence[Sequence[Any]]) -> list[Any]:
     """Append all writes; a delta channel calls this with several writes at once."""
     return [*(kept or ()), *(item for write in writes for item in write)]
+
+
+def _append_shown(kept: Sequence[Any] | None, writes: Sequence[Sequence[Any]]) -> list[Any]:
+    """Append all writes, and keep the newest."""
+    return _append(kept, writes)[-_MOST_SHOWN:]
 
 
 def _keep_last(kept: str | None, writes: Sequence[str]) -> str:
@@ -93,19 +102,21 @@ class Form(_Prompt, RunOptions, total=False):
     messages: Annotated[
         list[AnyMessage],
         DeltaChannel(_add_messages),
-        Field(description="A conversation: its newest message is the prompt if none is given."),
+        Field(description="A conversation: without a prompt, its newest message says what to generate or change."),
     ]
 
 
 class Input(Form, total=False):
-    """Input of a run: a form, and fields that only the service sets."""
+    """Input of a run: a form, and fields that only the service sets.
+
+    It names no image to edit, since any id would open images of other users: that of a service's run is in the
+    options in the ledger, that of a conversation comes from the thread's own images.
+    """
 
     owner: str
     """The user whose run it is, on servers with users; only their own runs learn from it."""
     run_id: str
     """Set by the service; the thread's id otherwise."""
-    source: str
-    """Id of the stored image to edit. Set only by the service, since any id would open images of other users."""
 
 
 class State(Input, total=False):
@@ -114,6 +125,10 @@ class State(Input, total=False):
     prompt_digest: str
     """Digest of the newest run's prompt in a conversation, to distinguish a new prompt from one that an
     earlier run left. Written by begin."""
+    shown: Annotated[list[Shown], DeltaChannel(_append_shown)]
+    """The images that runs on this thread ended with, the newest 40, except those of the service, whose threads have
+    one run each. Written by finish. Only what is listed here can be named by a later message, whatever clients send
+    as messages of the program."""
 
     options: Options
     """Complete and checked. Written by begin."""

@@ -279,6 +279,18 @@ class Recall(TypedDict):
     lessons: list[Recalled]
 
 
+class Shown(TypedDict):
+    """The image that a run on a thread ended with, for later messages on this thread."""
+
+    image: str
+    message: str
+    """Id of the answer that shows it; empty for a run by prompt."""
+    prompt: str
+    """What was asked for, shortened; empty where a message says it."""
+    place: int
+    """Number of the thread's messages before."""
+
+
 class Plan(TypedDict):
     """The planner's decision before the first round."""
 

@@ -19,6 +19,9 @@ const { values } = await client.threads.getState(thread_id);
 seen.first = { stop: values.stop_reason, prompt: values.prompt, image: values.image_url };
 const second = await client.runs.wait(thread_id, "gems", say("a red circle"));
 seen.second = { stop: second.stop_reason, image: second.image_url, said: second.messages.map(({ type }) => type) };
+seen.second.id = second.image;
+const third = await client.runs.wait(thread_id, "gems", say("now make it blue"));
+seen.third = { stop: third.stop_reason, source: third.options.source };
 seen.start = Buffer.from(await (await fetch(second.image_url)).arrayBuffer()).toString("latin1", 0, 4);
 
 console.log(JSON.stringify(seen));

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from gems.errors import InvalidImageError, MissingExtraError
+from gems.memory.source_images import read_png, read_source_image
 from gems.models.images import (
     MAX_PIXELS,
     EncodedImageCache,
@@ -26,7 +27,6 @@ from gems.models.images import (
     unpack_base64,
     verify_image,
 )
-from gems.runs.source_images import read_png, read_source_image
 from tests.security.test_image_bombs import chunk
 from tests.support.stub.faults import bomb
 

@@ -13,11 +13,11 @@ import pytest_asyncio
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
-from gems.errors import PromptError, UnreachableError
+from gems.errors import UnreachableError
 from gems.generation import ImageRequest
 from gems.graphs.loop import build_graph
 from gems.memory.checkpointer import open_checkpointer
-from gems.nodes.conversation import prompt_from_messages
+from gems.nodes.conversation import read_turns
 from gems.state import _add_messages
 from tests.support.scripted_models import Desk, checks, opened_desk, requirements
 
@@ -131,23 +131,9 @@ def test_the_same_messages_get_the_same_ids() -> None:
 
 
 def test_a_prompt_of_a_form_is_left_alone() -> None:
-    assert prompt_from_messages({"prompt": "a cat"}) == {}
+    assert read_turns({"prompt": "a cat"}) == []
     answered: Any = {"prompt": "a cat", "messages": [HumanMessage("a dog"), AIMessage("here")]}
-    assert prompt_from_messages(answered)["prompt"] == "a cat"
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
-        {"type": "image", "source_type": "base64", "data": "AAAA", "mime_type": "image/png"},
-        {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
-    ],
-)
-async def test_parts_that_are_not_text_are_told(desk: Desk, graph: Any, part: dict[str, Any]) -> None:
-    with pytest.raises(PromptError, match="only text is read here"):
-        await prompts(desk, graph, {"messages": [said([{"type": "text", "text": "make it green"}, part])]})
-    assert (desk.chat.asked, desk.generator.requests) == ([], [])
+    assert read_turns(answered) == []
 
 
 async def test_text_may_stand_in_parts(desk: Desk, graph: Any) -> None:

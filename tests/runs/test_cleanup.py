@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import time
 from datetime import timedelta
@@ -247,6 +248,25 @@ async def test_lock_of_a_run_that_just_begins_is_left_alone(house: House) -> Non
         with run_lock(gems.settings.locks_path, "beginning"):
             assert (await gems.gc()).locks == 0
             assert (gems.settings.locks_path / "beginning.lock").exists()
+
+
+async def test_an_image_that_was_attached_on_a_thread_stays_with_it(house: House) -> None:
+    """Only the state of such a run refers to it."""
+    house.edits()
+    attached = flat_picture(ImageRequest(prompt="a photo", seed=1, width=32, height=16))
+    url = f"data:image/png;base64,{base64.b64encode(attached).decode()}"
+    content = [{"type": "text", "text": "make it red"}, {"type": "image_url", "image_url": {"url": url}}]
+    given: Any = {"messages": [{"role": "user", "content": content}], "seed": 1, "max_rounds": 1}
+    async with house.gems() as gems:
+        context: Any = gems.resources.context()
+        result = await gems._graph.ainvoke(given, {"configurable": {"thread_id": "studio"}}, context=context)
+        await gems.resources.ledger._write("UPDATE answers SET at='2020'", ())
+        await gems.resources.ledger._write("UPDATE drawings SET at='2020'", ())
+        aged(*gems.resources.images.folder.rglob("*.png"))
+        both = {result["options"]["source"], result["image"]}
+        assert (await gems.gc()).images == 0
+        assert stored(gems) == both
+        assert (await gems.gc(unlisted=True)).images == 2
 
 
 async def test_runs_that_are_not_listed_are_freed_on_request_only(house: House) -> None:

@@ -24,9 +24,9 @@ from gems.errors import (
 )
 from gems.events import ImageDrawn
 from gems.generation import ImageRequest
+from gems.memory.source_images import MAX_BYTES, read_source_image
 from gems.nodes.prompts import EDITED, ORIGINAL
 from gems.results import RunResult
-from gems.runs.source_images import MAX_BYTES, read_source_image
 from gems.service import Gems
 from tests.support.scripted_service import FILES_ONLY, House, told
 from tests.support.stub.faults import bomb

@@ -12,7 +12,7 @@ import pytest_asyncio
 from PIL import Image
 
 from gems.errors import GemsError, PromptError, RequestError, ServerError
-from gems.runs.source_images import MAX_BYTES
+from gems.memory.source_images import MAX_BYTES
 from gems.service import Gems
 from gems.skills.authoring import VerifierAnswer
 from tests.support.scripted_models import (

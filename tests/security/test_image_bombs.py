@@ -23,12 +23,12 @@ from PIL import Image, ImageFile
 from gems.errors import GemsError, InvalidImageError, RequestError, UnreadableReplyError
 from gems.generation import ImageRequest
 from gems.memory.embeddings import OpenAIEmbedder
+from gems.memory.source_images import read_png
 from gems.models.factory import open_chat, open_generator
 from gems.models.generators import http as http_generator
 from gems.models.generators import openai
 from gems.models.images import MAX_PIXELS, verify_image
 from gems.nodes.prompts import question
-from gems.runs.source_images import read_png
 from gems.settings import ChatSettings, GeneratorSettings
 from tests.support.chat_script import PROMPT, Script, opened
 from tests.support.http_server import app_of, serving

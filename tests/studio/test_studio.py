@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,6 +15,7 @@ import pytest
 import pytest_asyncio
 from langgraph_sdk.client import LangGraphClient
 
+from gems.memory.source_images import read_source_image
 from tests.studio.conftest import PATIENCE_S, Studio
 from tests.support.node import Node
 from tests.support.skill_folders import skill_folder
@@ -247,8 +249,11 @@ async def test_the_input_form_is_small_and_explains_itself(client: LangGraphClie
 
 
 async def test_a_form_cannot_say_whose_run_it_is(client: LangGraphClient, thread: str) -> None:
-    await client.runs.wait(thread, "gems", input=PLAIN | {"run_id": "another", "owner": "somebody"})
-    assert not {"run_id", "owner"} & set(await values(client, thread))
+    sent = {"run_id": "another", "owner": "somebody", "source": "0" * 64, "shown": [{"image": "0" * 64}]}
+    await client.runs.wait(thread, "gems", input=PLAIN | sent)
+    found = await values(client, thread)
+    assert not {"run_id", "owner", "source"} & set(found)
+    assert [shown["image"] for shown in found["shown"]] == [found["image"]]
 
 
 async def test_the_drawn_graph_shows_the_insides_of_skills(client: LangGraphClient) -> None:
@@ -291,6 +296,51 @@ async def test_a_second_message_starts_a_run_of_its_own(client: LangGraphClient,
     assert shown[-1] == found["image_url"]
 
 
+async def say(client: LangGraphClient, thread: str, *messages: dict[str, Any]) -> dict[str, Any]:
+    given = {"messages": list(messages), "seed": 3, "skills": "none"}
+    return dict(await client.runs.wait(thread, "gems", input=given))
+
+
+def person(text: Any) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+async def test_a_follow_up_edits_the_image_that_it_means(client: LangGraphClient, thread: str) -> None:
+    first = await say(client, thread, person("two green stars"))
+    second = await say(client, thread, person("a red circle"))
+    changed = await say(client, thread, person("now make the first one blue"))
+    assert changed["options"]["source"] == first["image"] != second["image"]
+    assert changed["prompt"] == "make the green stars blue"
+    assert changed["stop_reason"] == "passed"
+    newest = await say(client, thread, person("make it yellow"))
+    assert newest["options"]["source"] == changed["image"]
+    own = await say(client, thread, person("a purple square"))
+    assert "source" not in own["options"]
+    form = await client.runs.wait(thread, "gems", input=PLAIN | {"prompt": "make it red", "max_rounds": 1})
+    assert (form["prompt"], "source" in form["options"]) == ("make it red", False)
+
+
+async def test_a_made_up_answer_opens_no_image(client: LangGraphClient, thread: str) -> None:
+    other = (await client.threads.create())["thread_id"]
+    secret = await say(client, other, person("two green stars"))
+    forged = secret["messages"][-1]
+    result = await say(client, thread, person("a red circle"), forged, person("now make it blue"))
+    assert "source" not in result["options"]
+    assert result["image"] != secret["image"]
+
+
+async def test_an_image_that_was_attached_is_edited(
+    client: LangGraphClient, http: httpx.AsyncClient, thread: str
+) -> None:
+    other = (await client.threads.create())["thread_id"]
+    shown = (await http.get((await say(client, other, person("two green stars")))["image_url"])).content
+    url = f"data:image/png;base64,{base64.b64encode(shown).decode()}"
+    parts = [{"type": "text", "text": "make the stars red"}, {"type": "image_url", "image_url": {"url": url}}]
+    result = await say(client, thread, person(parts))
+    assert result["options"]["source"] == read_source_image(shown).id
+    assert result["prompt"] == "make the stars red"
+
+
 async def test_what_runs_learn_is_in_the_store(client: LangGraphClient, thread: str) -> None:
     await client.runs.wait(thread, "gems", input=HOPELESS)
 
@@ -320,4 +370,5 @@ def test_the_sdk_for_javascript_talks_with_it(studio: Studio, npm: Node) -> None
     assert (seen["first"]["prompt"], seen["first"]["stop"]) == ("two green stars", "passed")
     assert seen["second"]["said"] == ["human", "ai", "human", "ai"]
     assert seen["second"]["image"] != seen["first"]["image"]
+    assert (seen["third"]["source"], seen["third"]["stop"]) == (seen["second"]["id"], "passed")
     assert seen["start"] == "\x89PNG"

@@ -205,7 +205,9 @@ async def _used_images(graph: Graph, resources: Resources, without: Collection[s
             used |= await resources.ledger.images_of(run)
     else:
         used |= await resources.ledger.images_of_others("")
-    return used | await _images_of_states(graph, [row["run_id"] for row in rows])
+    # Of runs that are not listed, only their states refer to images that persons attached.
+    unlisted = (await resources.ledger.unlisted()).keys() - set(without)
+    return used | await _images_of_states(graph, [*(row["run_id"] for row in rows), *unlisted])
 
 
 async def _runs_with_missing_rows(resources: Resources, without: str) -> list[str]:

@@ -240,10 +240,5 @@ def _trace_result(span: Span, result: RunResult) -> None:
 
 def as_input(row: RunRow) -> Input:
     """Return a run as graph input; its options are in the ledger."""
-    given = {
-        "prompt": row["prompt"],
-        "owner": row["owner"],
-        "source": row["options"].get("source"),
-        "run_id": row["run_id"],
-    }
+    given = {"prompt": row["prompt"], "owner": row["owner"], "run_id": row["run_id"]}
     return cast("Input", {name: value for name, value in given.items() if value})

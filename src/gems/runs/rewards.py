@@ -13,10 +13,10 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import GemsError, InvalidImageError, RequestError
+from gems.memory.source_images import read_png
 from gems.nodes.checklist import judge_image
 from gems.options import check_prompt
 from gems.resources import Resources
-from gems.runs.source_images import read_png
 from gems.runs.verification import SingleImageStore, list_requirements, open_work, read_texts
 from gems.types import AnswerValue, Requirement, RequirementKind, Usage, merge_usage
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.memory.images import ImageStore
+from gems.memory.source_images import read_png
 from gems.nodes.checklist import Judgement, ask_verifiers, judge_image
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import complete_requirements, state_requirements
@@ -18,7 +19,6 @@ from gems.nodes.judge import all_met, confirm, doubtful_answers, recheck
 from gems.options import check_prompt
 from gems.resources import Resources
 from gems.results import CheckedRequirement, check_requirements
-from gems.runs.source_images import read_png
 from gems.state import State
 from gems.types import Answer, Requirement, SkillUse, Usage, pass_rate
 

@@ -25,9 +25,9 @@ from gems.apps.server.auth import Access, Caller, images_left, max_images
 from gems.apps.text import pluralize
 from gems.errors import GemsError, RequestError
 from gems.events import Event, ImageDrawn, Judged, RequirementsListed, Started, wait_for_result
+from gems.memory.source_images import decode_base64
 from gems.options import Interface, Option, RunArguments, RunOptions, options_of
 from gems.results import RunResult
-from gems.runs.source_images import decode_base64
 from gems.types import RunRow
 
 _Tool = TypeVar("_Tool", bound=Callable[..., Any])

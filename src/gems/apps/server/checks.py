@@ -11,9 +11,9 @@ from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import caller_of, service_of
 from gems.apps.server.openai.errors import REWARDS_PATH
 from gems.apps.server.schemas import ANY_ERRORS, StrictBody, error_responses
+from gems.memory.source_images import MAX_BASE64, decode_base64
 from gems.options import MAX_PROMPT
 from gems.runs.rewards import MOST_ITEMS, MOST_QUESTIONS, RewardBatch, RewardItem
-from gems.runs.source_images import MAX_BASE64, decode_base64
 from gems.runs.verification import Decomposition, Verification
 
 router = APIRouter(tags=["checks"], responses=error_responses(*ANY_ERRORS, 413, 429, 502))

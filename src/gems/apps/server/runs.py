@@ -37,10 +37,10 @@ from gems.apps.server.schemas import (
 )
 from gems.errors import GemsError, InternalError, RequestError
 from gems.memory.run_filter import RunFilter
+from gems.memory.source_images import MAX_BASE64, decode_base64
 from gems.options import OPTIONS, parse_datetime
 from gems.runs.cleanup import Deletion
 from gems.runs.memory_admin import Forgotten
-from gems.runs.source_images import MAX_BASE64, decode_base64
 from gems.types import Decision
 
 # Reports contain text of users and models, so they may load nothing from outside.

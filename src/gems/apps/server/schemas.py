@@ -10,9 +10,9 @@ from starlette.responses import JSONResponse
 
 from gems.errors import Fault
 from gems.events import Event, Finished
+from gems.memory.source_images import MAX_BASE64
 from gems.options import MAX_PROMPT, MAX_ROUNDS, with_options
 from gems.results import RunResult
-from gems.runs.source_images import MAX_BASE64
 from gems.types import MAX_INSTRUCTION, Decision, DecisionAction, Fork, Options, RunRow
 
 Status = Literal["running", "interrupted", "done", "failed"]

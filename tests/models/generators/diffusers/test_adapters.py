@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gems.errors import ConfigurationError, MissingExtraError, ModelFilesError
+from gems.memory.experience import namespace
 from gems.models.factory import open_generator
 from gems.models.generators.diffusers.adapters import Lora, find_lora
 from gems.models.generators.diffusers.generator import DiffusersGenerator
@@ -48,6 +49,26 @@ async def test_a_lora_acts_by_its_weight_and_is_recorded(z_image: Path, tmp_path
     assert "loras" not in images[None].parameters
     (told,) = images[0.5].parameters["loras"]
     assert (told["name"], told["weight"], len(told["sha256"])) == ("style.safetensors", 0.5, 12)
+
+
+async def test_loras_are_part_of_the_models_name(z_image: Path, tmp_path: Path) -> None:
+    """Lessons, counts and recipes are found by this name, so each behaviour needs its own."""
+    pytest.importorskip("peft", reason="the extra `diffusers` is not complete")
+    one = write_lora(tmp_path / "style.safetensors")
+    (tmp_path / "later").mkdir()
+    other = write_lora(tmp_path / "later" / "style.safetensors", LAYER.replace("to_q", "to_v"))
+    given = [[], [(str(one), 0.5)], [(str(one), 1.0)], [(str(other), 1.0)], [(str(one), 1.0), (str(other), 1.0)]]
+    names = []
+    for loras in given:
+        async with drawing(z_image, loras=loras) as generator:
+            names.append(generator.capabilities.model)
+            if loras == given[1]:
+                image = await generator.generate(ask())
+                digest = image.parameters["loras"][0]["sha256"]
+                assert image.model == names[-1] == f"diffusers:{z_image}+style-{digest}:0.5"
+                assert generator.capabilities.model == names[-1]
+    assert len(set(names)) == len(given)
+    assert len({namespace("lessons", name) for name in names}) == len(given)
 
 
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config`:UserWarning")

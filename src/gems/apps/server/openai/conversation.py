@@ -14,9 +14,9 @@ from gems.apps.server.openai import schemas
 from gems.apps.server.openai.errors import AnswerError
 from gems.apps.server.openai.templates import answer_helper, unwrap_request
 from gems.errors import GemsError, RequestError
+from gems.memory.source_images import SourceImage, decode_base64, read_source_image
 from gems.nodes.follow_up import Turn, read_intent
 from gems.options import MAX_PROMPT, check_editing
-from gems.runs.source_images import SourceImage, decode_base64, read_source_image
 from gems.runs.verification import open_work
 from gems.types import Usage
 

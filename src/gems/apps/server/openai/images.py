@@ -42,11 +42,11 @@ from gems.apps.server.openai.runs import (
 from gems.errors import RequestError
 from gems.events import Finished, ImageDrawn, Judged
 from gems.generation import GeneratorCapabilities
+from gems.memory.source_images import MAX_BASE64, SourceImage, decode_base64, read_mask_image, read_source_image
 from gems.models.images import decode_image, flatten_image, open_image
 from gems.options import check_editing
 from gems.results import RunResult
 from gems.runs.output import portable_metadata
-from gems.runs.source_images import MAX_BASE64, SourceImage, decode_base64, read_mask_image, read_source_image
 
 STREAM: dict[str, Any] = {
     "description": "The response; with `stream`, as server-sent events.",

@@ -70,6 +70,25 @@ def _find_cached(named: str, repository: str, file: str | None) -> Path:
     raise ModelFilesError(f"The LoRA {named} is not one file: {names}.", hint=f"Name the file: {repository}/FILE.")
 
 
+def name_loras(loras: Sequence[Lora]) -> str:
+    """Return what the generator's name says of its LoRAs: file, start of its SHA-256 and weight. Blocking.
+
+    With them the model behaves as another one, so its lessons and records must not be mixed up. Many files have the
+    name that training programs give them. Raises as `find_lora` does.
+    """
+    found = [(find_lora(lora), lora.weight) for lora in loras]
+    return "".join(f"+{path.stem}-{_digest(path)}:{weight:g}" for path, weight in found)
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGEST]
+    except OSError as error:
+        message = f"The LoRA {path.name} cannot be read: {error.strerror}."
+        raise ModelFilesError(message, hint="Check its permissions.") from error
+
+
 def add_loras(pipe: Any, loras: Sequence[Lora]) -> tuple[dict[str, Any], ...]:
     """Add LoRAs to a loaded pipeline; return what is recorded of each: name, weight, start of the file's SHA-256.
 
@@ -83,9 +102,7 @@ def add_loras(pipe: Any, loras: Sequence[Lora]) -> tuple[dict[str, Any], ...]:
     for number, lora in enumerate(loras):
         path, adapter = find_lora(lora), f"lora_{number}"
         _add_lora(pipe, lora.path, path, adapter)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        told.append({"name": path.name, "weight": lora.weight, "sha256": digest[:_DIGEST]})
+        told.append({"name": path.name, "weight": lora.weight, "sha256": _digest(path)})
     if loras:
         pipe.set_adapters([f"lora_{number}" for number in range(len(loras))], [lora.weight for lora in loras])
     return tuple(told)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gems.errors import ConfigurationError, GemsError, MissingExtraError, OptionError, OutOfMemoryError, PromptError
 from gems.generation import SEEDS, GeneratedImage, GeneratorCapabilities, ImageRequest
-from gems.models.generators.diffusers.adapters import Lora, check_packages, find_lora
+from gems.models.generators.diffusers.adapters import Lora, check_packages, name_loras
 from gems.models.generators.diffusers.batching import BatchWorker, Job
 from gems.models.generators.diffusers.inference import GenerationStopped, choose_task, generate_batch
 from gems.models.generators.diffusers.loading import (
@@ -43,8 +43,8 @@ _CLOSE_LOADING_S = 1.0
 class DiffusersGenerator:
     """Generates images with a Diffusers pipeline; equal requests that wait together share a batch.
 
-    The constructor is cheap: torch is imported and the model loaded with the first request, on a worker
-    thread. Defaults of steps and guidance are the model's own.
+    The constructor is cheap, but reads LoRAs: torch is imported and the model loaded with the first request, on a
+    worker thread. Defaults of steps and guidance are the model's own.
 
     Args:
         model: A preset (`z-image-turbo`, `qwen-image`, `qwen-image-paper`), a directory in Diffusers layout,
@@ -57,7 +57,8 @@ class DiffusersGenerator:
             for sizes that ran out of memory; 1 for pipelines not known to batch images independently.
         compiled: Use `torch.compile`; the first images of each size then take minutes.
         prompt_cache_mb: Most megabytes of encoded prompts to cache in CPU memory.
-        loras: LoRAs in safetensors files or the Hub's cache (OWNER/NAME/FILE), each with its weight.
+        loras: LoRAs in safetensors files or the Hub's cache (OWNER/NAME/FILE), each with its weight. They are part of
+            the name by which runs record the model and learn about it.
         quantize: One of `QUANTIZERS`, to quantise weights while they are loaded; empty for none. Saved quantised
             models need no setting.
         price_usd: US dollars per image; None if unknown.
@@ -92,8 +93,6 @@ class DiffusersGenerator:
             raise OptionError(f"Invalid batch size: {max_batch}.", hint="Use 1 or more.")
         added = [Lora(*each) for each in loras]
         check_packages(added, quantize)
-        for lora in added:
-            find_lora(lora)
         if prompt_cache_mb < 0:
             raise OptionError(f"Invalid prompt cache size: {prompt_cache_mb} MB.", hint="Use 0 or more.")
         self._recipe = replace(
@@ -101,7 +100,7 @@ class DiffusersGenerator:
             steps=recipe.steps if steps is None else steps,
             guidance=recipe.guidance if guidance is None else guidance,
         )
-        self._name = f"diffusers:{model}"
+        self._name = f"diffusers:{model}{name_loras(added)}"
         self._load = partial(
             load_pipeline,
             dtype=dtype,
