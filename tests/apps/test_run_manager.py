@@ -64,7 +64,7 @@ def bytes_in(value: object) -> int:
 async def test_images_of_finished_runs_take_up_no_memory(manager: RunManager, house: House) -> None:
     ended: list[Event | BaseException] = []
     manager.listeners.append(ended.append)
-    run_ids = [await manager.start("a red cat", seed=seed, width=512, height=512) for seed in range(3)]
+    run_ids = [await manager.start("a red cat", seed=seed, size="512x512") for seed in range(3)]
     events = [await watched(manager, run_id) for run_id in run_ids]
     finished = [event for event in ended if isinstance(event, Finished)]
     pngs = {event.run_id: event.result._repr_png_() or b"" for event in finished}

@@ -62,7 +62,7 @@ class Doubting(Script):
 
 async def run(stub: StubServer, home: Path, **options: Any) -> Any:
     async with opened(stub, home, generator="http") as gems:
-        given = {"seed": 7, "candidates": 2, "max_rounds": 1, "width": 64, "height": 64} | options
+        given = {"seed": 7, "candidates": 2, "max_rounds": 1, "size": "64x64"} | options
         result = await gems.run("a cat", **given)
         assert (await gems.show(result.run_id)).rounds == result.rounds
     return result
@@ -124,7 +124,7 @@ async def test_the_papers_calls_stay_as_they_were(tmp_path: Path) -> None:
 async def test_later_looks_at_a_list_calibrate_its_probabilities(tmp_path: Path) -> None:
     with StubServer(chat=Doubting(0.7, 0.7, ("yes", "yes", "yes")), images=grey_picture, logprobs=True) as stub:
         async with opened(stub, tmp_path, generator="http") as gems:
-            result = await gems.run("a cat", seed=7, max_rounds=1, width=64, height=64)
+            result = await gems.run("a cat", seed=7, max_rounds=1, size="64x64")
             counted = (await gems.memory.stats()).probabilities
     (verdict,) = result.rounds[0]["verdicts"]
     assert (result.stop_reason, {answer["source"] for answer in verdict["answers"]}) == ("passed", {"confirmation"})

@@ -237,7 +237,7 @@ async def test_probabilities_behind_a_long_thought(
     answer = '{"answers": [{"number": 1, "evidence": "a circle", "answer": "yes"}]}'
     stub.fault(Fault.reply(f"<think>{'hm ' * 100}</think>\n{answer}"))
     reply = await open_client().ask(checklist(logprobs=True))
-    assert (reply.thought.count("hm"), reply.text) == (100, answer)
+    assert reply.text == answer
     assert reply.yes_probabilities == (pytest.approx(0.95 / 0.99),)
 
 

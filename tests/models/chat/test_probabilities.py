@@ -94,7 +94,9 @@ def at_words(text: str, *likely: dict[str, float]) -> list[dict[str, Any]]:
     """Tokens of a text, one for each word and mark; those of the verdicts have these alternatives in turn."""
     left, found = list(likely), []
     for piece in re.findall(r"\w+|\W", text):
-        found.append(token(piece, left.pop(0) if left and piece.lower() in VERDICTS else {piece: 0.9, "?": 0.1}))
+        likely_here = left.pop(0) if left and piece.lower() in VERDICTS else {piece: 0.9, "?": 0.1}
+        spellings = {piece if name == piece.lower() else name: share for name, share in likely_here.items()}
+        found.append(token(piece, spellings))
     return found
 
 
@@ -242,7 +244,7 @@ def test_tokens_that_are_not_the_text_tell_nothing() -> None:
     tokens = at_words(ONE, YES)
     assert probabilities(ONE, tokens[:3] + tokens[4:]) == [None]
     assert probabilities(ONE, tokens[2:]) == [None]
-    assert probabilities(ONE, []) == []
+    assert probabilities(ONE, []) == [None]
     marked = [each | {"token": each["token"].replace(" ", "\u0120"), "bytes": None} for each in tokens]
     assert probabilities(ONE, marked) == [None]
     # Where the bytes are nonsense the texts count, and the other way round.

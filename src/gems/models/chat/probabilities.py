@@ -12,7 +12,7 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from gems.models.chat.answers import read_verdict
@@ -114,13 +114,14 @@ def yes_probabilities(
         _scan_value(text, place.start, "", verdicts)
     except ValueError:
         return nothing
-    verdicts = [each for each in verdicts if isinstance(each.number, int)]
+    verdicts = sorted((each for each in verdicts if isinstance(each.number, int)), key=lambda each: each.start)
     read = [(each.number, read_verdict(each.value)) for each in verdicts]
     found = _find_tokens(text, logprobs)
     if found is None or read != [(answer.number, answer.answer) for answer in answers]:
         return nothing
     words = [_WORD.search(text, verdict.start, verdict.end) for verdict in verdicts]
-    offsets = [len(text[: word.start()].encode()) if word else 0 for word in words]
+    places = [word.start() if word else verdict.start for word, verdict in zip(words, verdicts, strict=True)]
+    offsets = list(accumulate(len(text[a:b].encode()) for a, b in pairwise([0, *places])))
     indices = [bisect_right(found.starts, offset) - 1 for offset in offsets]
     count = Counter(indices)
     return tuple(
