@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
+import tests.support.hypothesis_profile  # noqa: F401 - registers the profile
 from gems.models.chat.messages import ChatReply, Question
 from gems.models.chat.probabilities import yes_probability
 from gems.models.chat.reply import read_reply
