@@ -75,6 +75,8 @@ class KeptAnswer(TypedDict):
     usage: Usage
     question: NotRequired[KeptQuestion]
     """Missing for answers of earlier versions."""
+    yes_probabilities: NotRequired[list[float | None]]
+    """Of the answers of a checklist, in their order; missing if the endpoint gives no log probabilities."""
 
 
 class RecordedAnswer(TypedDict):

@@ -211,6 +211,7 @@ async def _ask_list(
         "settle" if findings else "checklist",
         listed | ({"findings": findings} if findings else {}),
         pictures=pictures,
+        logprobs=True,
         attempt=attempt,
         editing=work.is_editing,
         again=attempt not in _FIRST_ATTEMPTS,
@@ -218,8 +219,18 @@ async def _ask_list(
     reply = await work.ask(asked)
     given = reply.form(ChecklistReply).answers
     by_number = _answers_by_number(given, [requirement["question"] for requirement in requirements])
+    likely: dict[int, float | None] = {}
+    for answer, probability in zip(given, reply.yes_probabilities, strict=False):
+        # As the evidence, that of the first answer with a number counts.
+        likely.setdefault(answer.number, probability)
     answers = [
-        build_answer(requirement, found.answer, found.evidence, box=found.box)
+        build_answer(
+            requirement,
+            found.answer,
+            found.evidence,
+            probability=None if found.answer == "unknown" else likely.get(number),
+            box=found.box,
+        )
         if (found := by_number.get(number))
         else unknown_answer(requirement, "left out of the answer")
         for number, requirement in enumerate(requirements, 1)

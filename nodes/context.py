@@ -209,6 +209,7 @@ class NodeContext:
                 parsed=parsed,
                 yes_probability=kept["yes_probability"],
                 usage=kept["usage"],
+                yes_probabilities=tuple(kept.get("yes_probabilities", ())),
             )
         reply = await self._ask_model(question)
         if self.run_id:
@@ -219,6 +220,8 @@ class NodeContext:
                 "usage": reply.usage,
                 "question": {"round": self.round, "system": question.system, "parts": _identify(question)},
             }
+            if reply.yes_probabilities:
+                answer["yes_probabilities"] = list(reply.yes_probabilities)
             try:
                 await self.context.ledger.enter_answer(self.run_id, key, question.task, answer)
             except StorageError as error:

@@ -126,10 +126,11 @@ async def recheck(
     final = {name: _note_recheck(answer, answer, first[name]["probability"]) for name, answer in final.items()}
     if torn:
         third = await ask_individually(pictures, torn, work, _THIRD_ATTEMPTS)
-        found = third.by_requirement().items()
-        final |= {
-            name: _note_recheck(a, a, final[name]["probability"]) for name, a in found if a["answer"] != "unknown"
-        }
+        for name, answer in third.by_requirement().items():
+            if answer["answer"] != "unknown":
+                second_one = final[name]
+                noted: Any = {"rechecks": second_one["rechecks"]} if "rechecks" in second_one else {}
+                final[name] = _note_recheck(answer | noted, answer, second_one["probability"])
     confirmed: dict[str, Answer] = {
         name: _keep_details(answer, first[name]) | {"source": "confirmation"} for name, answer in final.items()
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,15 +94,16 @@ class RunResult(BaseModel):
 
     _data: bytes | None = PrivateAttr(default=None)
     _load_image: Callable[[str], bytes | None] | None = PrivateAttr(default=None)
+    _digest: str | None = PrivateAttr(default=None)
 
     @property
     def image(self) -> Image:
         """The image as a `PIL.Image`; ValueError if the run has none."""
         from PIL import Image  # noqa: PLC0415 - only needed here
 
-        if self._data is None:
+        if (data := self._repr_png_()) is None:
             raise ValueError(f"The run {self.run_id} has no image.")
-        return Image.open(io.BytesIO(self._data))
+        return Image.open(io.BytesIO(data))
 
     @property
     def passed(self) -> bool:
@@ -119,16 +122,37 @@ class RunResult(BaseModel):
         copy._data, copy._load_image = data, at_hand  # noqa: SLF001 - an own copy
         return copy
 
+    def without_data(self) -> RunResult:
+        """Return a copy that reads the image when it is shown, for those who keep many results.
+
+        It reads the file, or the stored image where that has changed; what has no file stays in memory.
+        """
+        if self._data is None or self.path is None or self._load_image is None:
+            return self
+        copy = self.model_copy()
+        copy._data, copy._digest = None, _digest_of(self._data)  # noqa: SLF001 - an own copy
+        return copy
+
     def _repr_png_(self) -> bytes | None:
-        """Show the image where only images are supported."""
-        return self._data
+        """Show the image where only images are supported. Reads a file after `without_data`."""
+        if self._digest is None or self._load_image is None:
+            return self._data
+        with suppress(OSError):
+            data = Path(self.path or "").read_bytes()
+            if _digest_of(data) == self._digest:
+                return data
+        return self._load_image(self.image_id or "")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002
         """Show the run in notebooks."""
         from gems.reporting.notebook import result_html, result_summary  # noqa: PLC0415 - only for notebooks
 
-        page = result_html(self, self._data, self._load_image or (lambda _image: None))
+        page = result_html(self, self._repr_png_(), self._load_image or (lambda _image: None))
         return {"text/html": page, "text/plain": f"{self.prompt}\n{result_summary(self)}"}
+
+
+def _digest_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def add_warning(result: RunResult, warning: str) -> RunResult:

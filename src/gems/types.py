@@ -80,7 +80,8 @@ class Answer(TypedDict):
     evidence: str
     """One line that describes what was seen."""
     probability: float | None
-    """Probability of yes in [0, 1]; None if the endpoint gives no logprobs."""
+    """Probability of yes in [0, 1], of a checklist at the token of this verdict; None if the endpoint gives no
+    logprobs."""
     source: str
     """Source of the answer: `judge`, `confirmation`, `parent`, or the name of a skill's verifier."""
     box: NotRequired[list[int]]
@@ -484,17 +485,22 @@ def best_verdict(verdicts: Sequence[Verdict]) -> int:
     """Return the position of the best image; raise `ValueError` if there is none.
 
     The highest score wins. Among equal scores the image with more confirmed answers wins, since a score
-    confirmed twice is more reliable; then the one that is likelier to have it, and then the earlier one.
+    confirmed twice is more reliable; then the one that is likelier to have it, where that is known of all of them, and
+    then the earlier one.
     """
     if not verdicts:
         raise ValueError("No images to choose from.")
 
-    def worth(index: int) -> tuple[float, int, float, int]:
-        found = verdicts[index]
-        confirmed = sum(a["answer"] == "yes" and a["source"] == "confirmation" for a in found["answers"])
-        return found["score"], confirmed, found.get("likely", found["score"]), -index
+    def worth(verdict: Verdict) -> tuple[float, int]:
+        return verdict["score"], sum(a["answer"] == "yes" and a["source"] == "confirmation" for a in verdict["answers"])
 
-    return max(range(len(verdicts)), key=worth)
+    most = max(map(worth, verdicts))
+    equal = [(index, verdict.get("likely")) for index, verdict in enumerate(verdicts) if worth(verdict) == most]
+    likely = [chance for _, chance in equal if chance is not None]
+    if len(likely) < len(equal):
+        # What has no probability is neither sure nor doubtful.
+        return equal[0][0]
+    return next(index for index, chance in equal if chance == max(likely))
 
 
 def best_round(rounds: Sequence[Round]) -> Round:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from types import FunctionType, MethodType, ModuleType
 
 import pytest
 import pytest_asyncio
@@ -44,6 +46,49 @@ async def test_everybody_hears_everything_however_late(manager: RunManager) -> N
     assert first[-1].type == "finished"
     assert (await manager.result(run_id)).passed
     assert await watched(manager, run_id, after=len(first) - 1) == first[-1:]
+
+
+def bytes_in(value: object) -> int:
+    """The bytes of all large texts of bytes that are reachable from a value, apart from what stores hold."""
+    waiting, seen, found = [value], {0}, 0
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen or isinstance(item, type | ModuleType | FunctionType | MethodType):
+            continue
+        seen.add(id(item))
+        found += len(item) if isinstance(item, bytes) and len(item) > 500 else 0
+        waiting += gc.get_referents(item)
+    return found
+
+
+async def test_images_of_finished_runs_take_up_no_memory(manager: RunManager, house: House) -> None:
+    ended: list[Event | BaseException] = []
+    manager.listeners.append(ended.append)
+    run_ids = [await manager.start("a red cat", seed=seed, size="512x512") for seed in range(3)]
+    events = [await watched(manager, run_id) for run_id in run_ids]
+    finished = [event for event in ended if isinstance(event, Finished)]
+    pngs = {event.run_id: event.result._repr_png_() or b"" for event in finished}
+    assert bytes_in(finished) >= sum(map(len, pngs.values())) > 3 * 500, "as they come from the run"
+    assert bytes_in(events) == 0
+    for run_id in run_ids:
+        result = await manager.result(run_id)
+        assert result.path is not None
+        saved = Path(result.path)
+        assert result._repr_png_() == pngs[run_id] == await asyncio.to_thread(saved.read_bytes)
+        assert result.image.size == (512, 512)
+        # Somebody writes another image there, or deletes it.
+        stored = await manager.gems.resources.images.load(result.image_id or "")
+        await asyncio.to_thread(saved.write_bytes, b"another")
+        assert result._repr_png_() == stored
+        await asyncio.to_thread(saved.unlink)
+        assert result._repr_png_() == stored
+        assert result.without_data() is result
+
+
+async def test_an_image_without_a_file_stays_in_memory(manager: RunManager) -> None:
+    run_id = await manager.start("a red cat", seed=7)
+    result = (await manager.result(run_id)).with_image(b"png", None)
+    assert result.without_data()._repr_png_() == b"png"
 
 
 async def test_a_watcher_that_leaves_stops_nothing(manager: RunManager, house: House) -> None:

@@ -22,7 +22,7 @@ from gems.evals.judging import (
     parse_ratings,
 )
 from gems.evals.records import gather_or_cancel
-from gems.models.chat.answers import first_token
+from gems.models.chat.probabilities import first_token
 from gems.settings import ChatSettings
 from tests.support.benchmark_samples import png
 from tests.support.stub import Fault, StubServer

@@ -12,9 +12,10 @@ from langchain_core.messages import AIMessage
 from pydantic import BaseModel
 
 from gems.errors import GemsError, UnreadableReplyError
-from gems.models.chat.answers import read_answer, yes_probability
+from gems.models.chat.answers import read_answer
 from gems.models.chat.messages import Question
-from gems.models.chat.parsing import read_json, replace_surrogates
+from gems.models.chat.parsing import read_json, read_json_in_place, replace_surrogates
+from gems.models.chat.probabilities import yes_probabilities, yes_probability
 from gems.models.chat.reply import read_reply
 from gems.models.chat.schemas import TASK_TAGS, ChecklistReply, RequirementsReply, extract_tag, wrap_in_tag
 from gems.models.chat.thought import split_thought
@@ -121,6 +122,24 @@ def test_log_probabilities_that_are_nearly_right(content: Any) -> None:
 def _checked_probability(logprobs: Any) -> None:
     found = yes_probability(logprobs)
     assert found is None or 0 <= found <= 1
+
+
+@given(
+    as_json(st.fixed_dictionaries({"answers": st.lists(ENTRIES, max_size=5)})),
+    st.one_of(values, st.lists(shaped("token", "bytes", "logprob", "top_logprobs"), max_size=4)),
+)
+def test_log_probabilities_of_lists(text: str, content: Any) -> None:
+    try:
+        read, place = read_json_in_place(text, ChecklistReply)
+    except UnreadableReplyError:
+        return
+    if place is None:
+        return
+    whole = [{"token": text, "logprob": -0.1, "top_logprobs": content}]
+    for tokens in (content, whole):
+        found = yes_probabilities(text, place, read.answers, {"content": tokens})
+        assert len(found) == len(read.answers)
+        assert all(each is None or 0 <= each <= 1 for each in found)
 
 
 @given(

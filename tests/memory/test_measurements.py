@@ -125,5 +125,9 @@ def test_of_equal_images_the_likelier_one_is_best() -> None:
         assert likely is not None
         verdict["likely"] = likely
     assert best_verdict(verdicts) == 1
+    unknown = build_verdict("u", [answer("yes"), answer("no", "r2")])
+    assert best_verdict([*verdicts, unknown]) == best_verdict([unknown, *verdicts]) == 0, (
+        "nothing is known of all three"
+    )
     confirmed = build_verdict("c", [answer("yes", source="confirmation"), answer("no", "r2")])
     assert best_verdict([*verdicts, confirmed]) == 2

@@ -625,6 +625,12 @@ async def test_later_looks_are_kept_beside_a_probability(desk: Desk, monkeypatch
     torn = await recheck(image, Judgement([likely("no", None)]), ["r1"], asked, work)
     assert torn.answers[0]["answer"] == "no"
     assert torn.answers[0]["rechecks"] == [{"probability": 0.8, "met": False}]
+    both = await recheck(image, Judgement([likely("yes", 0.95)]), ["r1"], asked, work)
+    assert both.answers[0]["rechecks"] == [{"probability": 0.95, "met": True}]
+    looks[2, 3] = likely("no", 0.4)
+    denied = await recheck(image, Judgement([likely("yes", 0.95)]), ["r1"], asked, work)
+    assert denied.answers[0]["answer"] == "no"
+    assert denied.answers[0]["rechecks"] == [{"probability": 0.95, "met": False}, {"probability": 0.4, "met": False}]
     first = Judgement([likely("yes", 0.95)])
     looked = take_looks(first, await look_again(image, ["r1"], asked, work)).answers[0]
     assert (looked["answer"], looked["source"]) == ("no", "confirmation")

@@ -39,13 +39,14 @@ def formed() -> Question:
     )
 
 
-def checklist(pictures: int = 1) -> Question:
+def checklist(pictures: int = 1, logprobs: bool = False) -> Question:
     """A question about pictures that is answered by a JSON object."""
     return Question(
         task="checklist",
         system="Task: checklist",
         parts=(*(red_circle(n) for n in range(pictures)), wrap_in_tag("questions", "1. Is there a red circle?")),
         reply=ChecklistReply,
+        logprobs=logprobs,
     )
 
 

@@ -201,6 +201,10 @@ class RunManager:
                         self._register(event.run_id, channel)
                         known.set_result(event.run_id)
                     self._notify(event)
+                    if isinstance(event, Finished):
+                        # Hundreds of results are kept, and their images are files.
+                        result = await asyncio.to_thread(event.result.without_data)
+                        event = event.model_copy(update={"result": result})  # noqa: PLW2901
                     await channel.publish(event)
         except asyncio.CancelledError:
             error = RunDrainedError("The run was interrupted because its process stopped.")

@@ -19,6 +19,7 @@ from gems.errors import (
     TruncatedReplyError,
     UnreadableReplyError,
 )
+from gems.models.chat import client as chat_client
 from gems.models.chat.capabilities import (
     FEATURES,
     Capabilities,
@@ -214,6 +215,43 @@ async def test_the_probability_of_yes(stub: StubServer, open_client: Open) -> No
     assert (await client.ask(plain())).yes_probability is None
 
 
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_the_probability_of_each_yes_in_a_list(is_streamed: bool, stub: StubServer, open_client: Open) -> None:
+    stub.behaviour.logprobs = True
+    client = open_client()
+    client.capabilities.learn(set() if is_streamed else {"stream"})
+    reply = await client.ask(checklist(logprobs=True))
+    assert reply.yes_probabilities == (pytest.approx(0.95 / 0.99),)
+    assert (await client.ask(checklist())).yes_probabilities == ()
+    first, second = (call.body for call in stub.requests)
+    assert (first["logprobs"], first["top_logprobs"], bool(first.get("stream"))) == (True, 5, is_streamed)
+    assert "logprobs" not in second
+
+
+async def test_probabilities_behind_a_long_thought(
+    stub: StubServer, open_client: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of thousands of tokens of a list only the last are kept."""
+    monkeypatch.setattr(chat_client, "_MOST_TOKENS", 30)
+    stub.behaviour.logprobs = True
+    answer = '{"answers": [{"number": 1, "evidence": "a circle", "answer": "yes"}]}'
+    stub.fault(Fault.reply(f"<think>{'hm ' * 100}</think>\n{answer}"))
+    reply = await open_client().ask(checklist(logprobs=True))
+    assert reply.text == answer
+    assert reply.yes_probabilities == (pytest.approx(0.95 / 0.99),)
+
+
+async def test_refused_log_probabilities_of_lists_cost_one_request(stub: StubServer, open_client: Open) -> None:
+    stub.behaviour.logprobs = True
+    stub.fault(Fault("unknown_parameter", text="logprobs"))
+    client = open_client()
+    for _ in range(3):
+        reply = await client.ask(checklist(logprobs=True))
+        assert (reply.form(ChecklistReply).answers[0].answer, reply.yes_probabilities) == ("yes", ())
+    assert ["logprobs" in call.body for call in stub.requests] == [True, False, False, False]
+    assert forms(stub) == ["json_schema"] * 4
+
+
 async def test_unreadable_answers_are_asked_for_again_and_paid(stub: StubServer, open_client: Open) -> None:
     stub.fault(Fault.reply("I would rather not."), times=2)
     told: list[Usage] = []
@@ -240,6 +278,7 @@ async def test_answers_never_readable_are_asked_for_three_times(stub: StubServer
 
 
 PLAIN = Question(task="verify", system="Task: verify", parts=("Is it red?",), logprobs=True)
+LISTED = checklist(logprobs=True)
 FORMED = Question(task="enhance", system="Task: enhance", parts=("x",), reply=PromptReply)
 EVERYTHING = ChatLimits(temperature=0.0, max_tokens=10)
 
@@ -361,12 +400,50 @@ def test_a_single_picture_gets_smaller_until_it_fits() -> None:
         (UnreadableReplyError("empty"), PLAIN, set(), set()),
         (ServerError("logprobs"), PLAIN, set(), set()),
         (ServerError("cannot compile the grammar"), FORMED, set(), {"json_schema"}),
+        # Of a list, log probabilities go first.
+        (rejected("logprobs"), LISTED, set(), {"logprobs"}),
+        (rejected(""), LISTED, set(), {"logprobs"}),
+        (rejected(""), LISTED, {"logprobs"}, set(FEATURES) - {"parts", "system"}),
+        (ServerError("cannot compile the grammar"), LISTED, set(), {"logprobs"}),
+        (ServerError("cannot compile the grammar"), LISTED, {"logprobs"}, {"logprobs", "json_schema"}),
+        (UnreadableReplyError("no JSON"), LISTED, set(), {"json_schema"}),
+        (UnreadableReplyError("too large"), LISTED, {"stream"}, {"stream", "logprobs", "json_schema"}),
     ],
 )
 def test_what_to_leave_out_next(error: GemsError, question: Question, lacking: set[str], expected: set[str]) -> None:
     asked = asking(question, lacking=lacking)
     assert asked.go_on(error)
     assert asked.request.lacking == expected
+
+
+def test_a_server_that_fails_at_lists_with_log_probabilities() -> None:
+    capabilities = Capabilities()
+    for count in (1, 2, 3):
+        asked = Asking(LISTED, EVERYTHING, capabilities)
+        assert asked.go_on(ServerError("x"))
+        asked.succeed()
+        assert capabilities.lacking == ({"logprobs"} if count == 3 else set())
+
+
+def test_log_probabilities_are_not_to_blame_where_a_list_fails_without_them() -> None:
+    capabilities = Capabilities()
+    for _ in range(3):
+        asked = Asking(LISTED, EVERYTHING, capabilities)
+        assert asked.go_on(ServerError("x"))
+        assert asked.go_on(ServerError("x"))
+        assert structured_mode(asked.request.lacking) == "text", "the last request that there is"
+        asked.succeed()
+    assert capabilities.lacking == {"json_schema"}
+
+
+def test_a_list_with_log_probabilities_clears_the_suspicion() -> None:
+    capabilities = Capabilities()
+    for _ in range(4):
+        failed, fine = Asking(LISTED, EVERYTHING, capabilities), Asking(LISTED, EVERYTHING, capabilities)
+        assert failed.go_on(ServerError("x"))
+        failed.succeed()
+        fine.succeed()
+    assert capabilities.lacking == set()
 
 
 def test_what_a_refusal_without_a_name_took_is_remembered() -> None:

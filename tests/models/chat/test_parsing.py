@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from typing import Any
 
 import pytest
 
 from gems.errors import UnreadableReplyError
-from gems.models.chat.answers import read_answer, yes_probability
+from gems.models.chat.answers import read_answer
 from gems.models.chat.parsing import read_json
 from gems.models.chat.schemas import ChecklistReply, PromptReply, ReflectionReply, RequirementsReply, SkillChoice
 
@@ -209,45 +207,6 @@ def test_evidence_is_what_is_said_besides() -> None:
     assert read_answer("No") == ("no", "")
     assert read_answer(" It is dark. ") == ("unknown", "It is dark.")
     assert read_answer("Sure!\n\nYes. I see three.\n\nBye!")[1].startswith("I see three")
-
-
-def logprobs(*tokens: dict[str, float]) -> dict[str, Any]:
-    """Each token by its alternatives with their probabilities, the chosen one first."""
-    content = []
-    for alternatives in tokens:
-        named = [{"token": token, "logprob": math.log(p)} for token, p in alternatives.items()]
-        content.append({**named[0], "top_logprobs": named})
-    return {"content": content}
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (None, None),
-        ({}, None),
-        ({"content": None}, None),
-        (logprobs({"Maybe": 0.9, "Yes": 0.1}), None),
-        (logprobs({"Yes": 0.7, " yes": 0.2, "No": 0.1}), 0.9),
-        (logprobs({"No": 0.6, "Yes": 0.4}), 0.4),
-        (logprobs({"no": 1.0}), 0.0),
-        (logprobs({"**": 1.0}, {"Yes": 0.8, "No": 0.2}), 0.8),
-        (logprobs({"Ġyes": 0.8, "No": 0.2}), 0.8),
-        (logprobs({"Yes": 0.7, "yes": 0.7}), 1.0),
-        (logprobs(*[{"word": 1.0}] * 8, {"Yes": 1.0}), None),
-        ({"content": [{"token": "Yes", "logprob": math.log(0.6)}]}, 0.6),
-        ({"content": [{"token": "Yes", "logprob": 1000.0}]}, 1.0),
-        # Endpoints send all sorts of things there.
-        *(({"content": [odd]}, None) for odd in (None, "Yes", [], {}, {"token": None}, {"token": "Yes"})),
-        ({"content": [{"token": "Yes", "top_logprobs": "Yes"}]}, None),
-        ({"content": [{"token": "Yes", "top_logprobs": [None, {"token": "Yes", "logprob": "0"}]}]}, None),
-        ({"content": [{"token": "Yes", "logprob": math.nan}]}, None),
-        ({"content": {"token": "Yes"}}, None),
-        ({"content": 5}, None),
-        *((odd, None) for odd in (True, [], "Yes")),
-    ],
-)
-def test_probability_of_yes(given: Any, expected: float | None) -> None:
-    assert yes_probability(given) == (None if expected is None else pytest.approx(expected))
 
 
 @pytest.mark.parametrize("half", ["\ud83d", "\\ud83d", "\\ude00 "])

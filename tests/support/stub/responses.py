@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+_QUOTED_VERDICT = re.compile('"(?:yes|no)"')
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -22,6 +24,7 @@ class Answer:
         finish_reason: `stop`, `length` or `content_filter`.
         refusal: Sent as `refusal` where given.
         usage: Input and output tokens; counted by length where None.
+        sure: Probability of each yes or no that it says, where probabilities are given.
     """
 
     content: str | None
@@ -29,6 +32,7 @@ class Answer:
     finish_reason: str = "stop"
     refusal: str | None = None
     usage: tuple[int, int] | None = None
+    sure: float = 0.95
 
 
 def count_images(body: dict[str, Any]) -> int:
@@ -51,7 +55,7 @@ def completion(body: dict[str, Any], answer: Answer, *, logprobs: bool) -> dict[
         message["refusal"] = answer.refusal
     choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
     if logprobs and body.get("logprobs"):
-        choice["logprobs"] = {"content": _logprobs(answer.content or "", body.get("top_logprobs") or 0)}
+        choice["logprobs"] = {"content": _logprobs(answer.content or "", body.get("top_logprobs") or 0, answer.sure)}
     return _envelope(body, "chat.completion") | {"choices": [choice], "usage": _usage(body, answer)}
 
 
@@ -71,7 +75,7 @@ def events(body: dict[str, Any], answer: Answer, *, logprobs: bool) -> Iterator[
     for piece in _pieces(answer.content or ""):
         choice: dict[str, Any] = {"index": 0, "delta": {"content": piece}, "finish_reason": None}
         if logprobs and body.get("logprobs"):
-            choice["logprobs"] = {"content": _logprobs(piece, body.get("top_logprobs") or 0)}
+            choice["logprobs"] = {"content": _logprobs(piece, body.get("top_logprobs") or 0, answer.sure)}
         yield event([choice])
     yield event([{"index": 0, "delta": {}, "finish_reason": answer.finish_reason}])
     if (body.get("stream_options") or {}).get("include_usage"):
@@ -119,12 +123,14 @@ def _pieces(text: str) -> list[str]:
     return re.findall(r"\s*\S+\s*$|\s*\S+|\s+", text)
 
 
-def _logprobs(text: str, top: int) -> list[dict[str, Any]]:
-    """A sure yes or no has 95 % on the word it says and most of the rest on the other one."""
+def _logprobs(text: str, top: int, sure: float) -> list[dict[str, Any]]:
+    """A yes or no, also in JSON, has `sure` on the word it says and most of the rest on the other one."""
     found = []
     for piece in _pieces(text):
         other = {"yes": "No", "no": "Yes"}.get(piece.strip(" .,:!").lower(), "?")
-        choices = [_logprob(piece, math.log(0.95)), _logprob(other, math.log(0.04))]
+        if (quoted := _QUOTED_VERDICT.search(piece)) is not None:
+            other = piece.replace(quoted[0], {'"yes"': '"no"', '"no"': '"yes"'}[quoted[0]])
+        choices = [_logprob(piece, math.log(sure)), _logprob(other, math.log(0.8 * (1 - sure)))]
         found.append({**choices[0], "top_logprobs": choices[:top]})
     return found
 

@@ -6,7 +6,6 @@ so is a sentence that merely holds one of the words, such as "No dog is visible"
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -67,13 +66,6 @@ _SPEECH = re.compile(
 )
 """What follows a yes that only begins a speech about what the model is going to do."""
 _DOUBT = re.compile(r"\b(?:i (?:think|believe|guess)|maybe|probably|perhaps|not|if)\b[^.!?\n]*$")
-_TOKENS: dict[str, AnswerValue] = {
-    **dict.fromkeys(("yes", "是", "はい", "네", "예", "sí", "oui", "ja", "sim", "sì", "да", "نعم", "हाँ", "हां"), "yes"),
-    **dict.fromkeys(
-        ("no", "否", "不是", "不", "いいえ", "아니요", "아니오", "non", "nein", "não", "нет", "لا", "नहीं"), "no"
-    ),
-}
-"""Words that are a verdict also where probabilities are looked up in the middle of a text."""
 _POLITENESS = re.compile(
     r"^(?:(?:sure|of course|certainly|okay|ok|indeed)\s*[!,.]|no doubt\s*[,:-]"
     r"|(?:that|it)(?:'s| is) an? (?:clear |definite |firm )?(?=yes|no)"
@@ -257,42 +249,3 @@ def _verdicts_in(value: Any, depth: int = 0) -> Iterator[AnswerValue]:
         yield from (read_verdict(item) for item in value)
     elif isinstance(value, list) and len(value) == 1:
         yield from _verdicts_in(value[0], depth + 1)
-
-
-def yes_probability(logprobs: Any) -> float | None:
-    """Return the probability of yes in [0, 1], over all its spellings, at the first token of yes or no."""
-    for token in _list_tokens(logprobs)[:8]:
-        if _normalize_token(token) not in _TOKENS:
-            continue
-        alternatives = token.get("top_logprobs") or [token]
-        if not isinstance(alternatives, list):
-            return None
-        # Logarithms above 0 would give probabilities above 1.
-        found = [a.get("logprob") for a in alternatives if _TOKENS.get(_normalize_token(a)) == "yes"]
-        if not all(isinstance(value, int | float) and not math.isnan(value) for value in found):
-            return None
-        return min(1.0, sum(math.exp(min(0.0, value)) for value in found))
-    return None
-
-
-def first_token(logprobs: Any) -> dict[str, float]:
-    """Return probabilities in [0, 1] of the first token's alternatives from OpenAI-style logprobs."""
-    first = next(iter(_list_tokens(logprobs)), None)
-    alternatives = (first.get("top_logprobs") or [first]) if isinstance(first, dict) else []
-    found: dict[str, float] = {}
-    for each in alternatives if isinstance(alternatives, list) else []:
-        token, value = (each.get("token"), each.get("logprob")) if isinstance(each, dict) else (None, None)
-        if isinstance(token, str) and isinstance(value, int | float) and not math.isnan(value):
-            found[token] = min(1.0, found.get(token, 0.0) + math.exp(min(0.0, value)))
-    return found
-
-
-def _list_tokens(logprobs: Any) -> list[Any]:
-    content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    return content if isinstance(content, list) else []
-
-
-def _normalize_token(token: Any) -> str:
-    """Return a token's word in lower case without punctuation and tokenizer marks; empty if invalid."""
-    text = token.get("token") if isinstance(token, dict) else None
-    return text.strip(" \n*_\"'`.,Ġ▁").lower() if isinstance(text, str) else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from functools import reduce
@@ -21,6 +22,7 @@ from langgraph.constants import TAG_NOSTREAM
 from gems.errors import GemsError, RejectedRequestError, TruncatedReplyError, UnreadableReplyError
 from gems.models.chat.capabilities import FEATURES, Capabilities, ChatLimits, response_format, structured_mode
 from gems.models.chat.messages import ChatReply, Picture, Question
+from gems.models.chat.probabilities import list_tokens
 from gems.models.chat.reply import count_characters, estimate_tokens, read_reply
 from gems.models.chat.request import Asking, Request
 from gems.models.chat.schemas import TASK_ROLES
@@ -41,6 +43,12 @@ _LONGEST = 20
 _START = 8
 """Requests at a time, before it is known how many the endpoint takes."""
 _REMEMBERED_IDS = 20
+_ALTERNATIVES = 20
+"""Likely tokens that are asked for at each token of a plain answer."""
+_ALTERNATIVES_IN_JSON = 5
+"""The same of a reply in JSON, which is long: of 15 answers in 1,500 tokens, 20 alternatives take 3 MB."""
+_MOST_TOKENS = 4_000
+"""Last tokens of a reply in JSON whose alternatives are kept: the answer stands behind a thought that may be longer."""
 _SAME_UNTIL = 2
 """The last attempt at which the judge's temperature is 0; a later repetition has to be able to differ."""
 
@@ -148,7 +156,8 @@ class ChatClient:
                     async with asyncio.timeout(self.limits.timeout_s):
                         message = await model.ainvoke(messages, config, **parameters)
                 else:
-                    message = await self._receive(model.astream(messages, config, **parameters), parts)
+                    stream = model.astream(messages, config, **parameters)
+                    message = await self._receive(stream, parts, None if question.reply is None else _MOST_TOKENS)
             except BaseException as error:
                 if parts:
                     # What was received is paid for.
@@ -172,12 +181,16 @@ class ChatClient:
         self.has_answered = True
         return reply
 
-    async def _receive(self, stream: Any, parts: list[BaseMessageChunk]) -> AIMessage:
-        """Collect a streamed reply in `parts`; TimeoutError after a silence that is too long."""
+    async def _receive(self, stream: Any, parts: list[BaseMessageChunk], most_tokens: int | None) -> AIMessage:
+        """Collect a streamed reply in `parts`; TimeoutError after a silence that is too long.
+
+        Of its log probabilities the last `most_tokens` are kept; all for None.
+        """
         length, now = 0, asyncio.get_running_loop().time
         last = now() + _LONGEST * self.limits.timeout_s
         silent_until = now() + self.limits.timeout_s
         completions: list[Any] = []
+        tokens: deque[Any] = deque(maxlen=most_tokens)
         counted: Any = None
         try:
             while True:
@@ -197,6 +210,8 @@ class ChatClient:
                     if counted is not None:
                         counted.usage_metadata = None
                     counted = part
+                # LangChain would copy all earlier ones with each part.
+                tokens.extend(list_tokens(part.response_metadata.pop("logprobs", None)))
                 parts.append(part)
                 if said := count_characters(part):
                     # What says nothing does not end the silence.
@@ -205,7 +220,10 @@ class ChatClient:
                     raise TruncatedReplyError(f"{self.name} was cut off after {_MOST_CHARACTERS:,} characters.")
         finally:
             await stream.aclose()
-        return await asyncio.to_thread(_join, parts)
+        message = await asyncio.to_thread(_join, parts)
+        if tokens:
+            message.response_metadata["logprobs"] = {"content": list(tokens)}
+        return message
 
     def _parameters(self, question: Question, request: Request) -> dict[str, Any]:
         """Return the request parameters that the endpoint supports."""
@@ -229,7 +247,8 @@ class ChatClient:
         if "stream" not in request.lacking:
             parameters["stream_usage"] = "stream_usage" not in request.lacking
         if question.logprobs and self.limits.logprobs and "logprobs" not in request.lacking:
-            parameters |= {"logprobs": True, "top_logprobs": 20}
+            most = _ALTERNATIVES if question.reply is None else _ALTERNATIVES_IN_JSON
+            parameters |= {"logprobs": True, "top_logprobs": most}
         if question.reply is not None and (mode := structured_mode(request.lacking)) != "text":
             body["response_format"] = response_format(
                 question.reply,

@@ -34,7 +34,7 @@ class Question:
         system: Instructions, stable so that servers' prefix caches hit; empty for none.
         parts: Texts and images of the user message, in order.
         reply: Schema of a JSON reply; None for plain text.
-        logprobs: Whether to request the probabilities of yes and of the first token.
+        logprobs: Whether to request the probabilities of yes and of the first token, or of each yes in a checklist.
         attempt: From 0; raised when a question is repeated deliberately.
     """
 
@@ -94,7 +94,8 @@ class ChatReply:
     """A chat model's reply without its reasoning, which is in `thought` if the model shows it.
 
     `parsed` is the reply in the requested schema, None for plain text; `usage` covers all attempts.
-    Probabilities are in [0, 1], and None or empty if not requested or not available.
+    Probabilities are in [0, 1], and None or empty if not requested or not available; those of a checklist are in the
+    order of its answers.
     """
 
     text: str
@@ -103,6 +104,7 @@ class ChatReply:
     yes_probability: float | None
     usage: Usage
     first_token: dict[str, float] = field(default_factory=dict)
+    yes_probabilities: tuple[float | None, ...] = ()
 
     def form(self, schema: type[M]) -> M:
         """Return the parsed reply; raise `TypeError` if it has another schema."""

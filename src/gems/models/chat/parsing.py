@@ -209,22 +209,36 @@ def read_json(text: str, form: type[M]) -> M:
     Raises:
         UnreadableReplyError: There is none, or the text ends inside of a value.
     """
-    fault, read = "it contains no JSON", None
+    return read_json_in_place(text, form)[0]
+
+
+def read_json_in_place(text: str, form: type[M]) -> tuple[M, FoundValue | None]:
+    """Parse as `read_json` does; return also the value that was read and its place in `text`.
+
+    None where the text does not hold the value as it was read: it was mended, or stands in a JSON string, or is plain.
+    """
+    fault, read, place = "it contains no JSON", None, None
+    bare = _unquote(text)
     try:
-        for found in find_values(_unquote(text)):
+        for found in find_values(bare):
             try:
-                read = _read_value(replace_surrogates(found.value), form)
+                read, place = _read_value(replace_surrogates(found.value), form), found
             except ValidationError as error:
                 fault = error.errors(include_input=False, include_url=False)[0]["msg"]
     except ValueError as error:
-        if isinstance(error, CutOffError) and (rest := _find_restart(_unquote(text), error.start)) is not None:
-            return read_json(rest, form)
+        if isinstance(error, CutOffError) and (rest := _find_restart(bare, error.start)) is not None:
+            read, place = read_json_in_place(rest, form)
+            return read, _move(place, len(bare) - len(rest)) if bare == text else None
         raise UnreadableReplyError(f"The answer is not a {form.__name__} ({error}): {text[:120]!r}.") from None
     if read is not None:
-        return read
+        return read, place if bare == text and place is not None and not place.is_mended else None
     if (from_plain := getattr(form, "from_plain", None)) and (plain := from_plain(text)) is not None:
-        return cast("M", plain)
+        return cast("M", plain), None
     raise UnreadableReplyError(f"The answer is not a {form.__name__} ({fault}): {text[:120]!r}.")
+
+
+def _move(place: FoundValue | None, by: int) -> FoundValue | None:
+    return place and place._replace(start=place.start + by, end=place.end + by)
 
 
 def _find_restart(text: str, start: int) -> str | None:

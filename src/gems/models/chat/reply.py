@@ -10,9 +10,11 @@ from langchain_core.messages import AIMessage, BaseMessage
 from pydantic import BaseModel
 
 from gems.errors import RefusedError, TruncatedReplyError, UnreadableReplyError
-from gems.models.chat.answers import first_token, read_answer, yes_probability
+from gems.models.chat.answers import read_answer
 from gems.models.chat.messages import ChatReply, Question
-from gems.models.chat.parsing import read_json, replace_surrogates
+from gems.models.chat.parsing import FoundValue, read_json_in_place, replace_surrogates
+from gems.models.chat.probabilities import first_token, yes_probabilities, yes_probability
+from gems.models.chat.schemas import ChecklistReply
 from gems.models.chat.thought import split_thought
 from gems.observability.redaction import hide, redact, shorten
 from gems.types import NO_USAGE
@@ -74,17 +76,26 @@ def read_reply(
     if is_streamed and finish is None and not one_token:
         raise UnreadableReplyError(f"{name} ended its stream without saying that the reply is complete.")
     try:
-        parsed: BaseModel | None = read_json(text, question.reply) if question.reply is not None else None
+        parsed, place = _parse(text, question)
     except UnreadableReplyError as error:
         raise UnreadableReplyError(f"{name}: {redact(error.message, *secrets)}") from None
     return ChatReply(
         text=text,
         thought="" if text == thought else thought,
         parsed=parsed,
-        yes_probability=yes_probability(logprobs),
+        yes_probability=yes_probability(logprobs) if question.reply is None else None,
         usage=NO_USAGE,
         first_token=first,
+        yes_probabilities=(
+            yes_probabilities(text, place, parsed.answers, logprobs)
+            if logprobs and place is not None and isinstance(parsed, ChecklistReply)
+            else ()
+        ),
     )
+
+
+def _parse(text: str, question: Question) -> tuple[BaseModel | None, FoundValue | None]:
+    return (None, None) if question.reply is None else read_json_in_place(text, question.reply)
 
 
 def count_characters(message: BaseMessage) -> int:

@@ -75,6 +75,7 @@ class Asking:
         shrunk = self.request.shrunk if self._shown() else 0
         self.capabilities.learn(self._refused, self._most_pictures, shrunk)
         asked_for = {structured_mode(self.request.lacking)} if self.question.reply is not None else set()
+        asked_for |= {"logprobs"} if self._has_optional_logprobs else set()
         self.capabilities.suspect(self._suspected, cleared=asked_for)
 
     def go_on(self, error: BaseException) -> bool:
@@ -111,19 +112,46 @@ class Asking:
             case RejectedRequestError():
                 return self._without_refused(error)
             case UnreadableReplyError():
-                # Only this question is asked in another way: the endpoint may be able to do it.
-                mode = structured_mode(lacking) if self.question.reply is not None else "text"
-                return replace(request, lacking=lacking | ({mode} if mode != "text" else set()))
+                return self._in_another_form()
             case ProviderTimeoutError():
                 self._timeouts += 1
                 return request if self._timeouts < _MOST_TIMEOUTS else None
-            case ServerError() if self.question.reply is not None and structured_mode(lacking) != "text":
-                # Some fail at a schema that they cannot do.
-                self._suspected.add(structured_mode(lacking))
-                return replace(request, lacking=lacking | {structured_mode(lacking)})
+            case ServerError() if self._has_optional_logprobs or (
+                self.question.reply is not None and structured_mode(lacking) != "text"
+            ):
+                return self._without_suspect()
             case GemsError():
                 return request if is_retryable(error) else None
         return None
+
+    def _in_another_form(self) -> Request:
+        """Return the request in a form in which the reply may be readable.
+
+        Only this question is asked in another way: the endpoint may be able to do it.
+        """
+        lacking = self.request.lacking
+        mode = structured_mode(lacking) if self.question.reply is not None else "text"
+        left_out = {mode} if mode != "text" else set()
+        if "stream" in lacking and self._has_optional_logprobs:
+            # They may have made it too large for one response.
+            left_out.add("logprobs")
+            self._suspected.add("logprobs")
+        return replace(self.request, lacking=lacking | left_out)
+
+    def _without_suspect(self) -> Request:
+        """Return the request without what a server may have failed at: log probabilities of JSON, then a schema."""
+        lacking = self.request.lacking
+        if self._has_optional_logprobs:
+            self._suspected.add("logprobs")
+            return replace(self.request, lacking=lacking | {"logprobs"})
+        mode = structured_mode(lacking)
+        left_out = {mode}
+        if "logprobs" in self._suspected:
+            # They were not to blame, and no request is left to try the JSON mode before a text.
+            self._suspected.remove("logprobs")
+            left_out.add("json_mode")
+        self._suspected.add(mode)
+        return replace(self.request, lacking=lacking | left_out)
 
     def _without_refused(self, error: RejectedRequestError) -> Request | None:
         request = self.request
@@ -135,7 +163,8 @@ class Asking:
         self._refusals += 1
         limits_texts = self.capabilities.limits_texts
         feature = feature_of(error.refused, request.lacking, self.question.reply, limits_texts=limits_texts)
-        named = {feature} if feature else set()
+        # Without a name it is rather what the questions before did not ask for.
+        named = {feature} if feature else {"logprobs"} if self._has_optional_logprobs else set()
         left_out = request.lacking | named
         if self._refusals > 1 or left_out == request.lacking:
             # What else it may refuse is not found out one by one.
@@ -165,6 +194,12 @@ class Asking:
         if shown > 1:
             return replace(self.request, pictures=1)
         return replace(self.request, shrunk=self.request.shrunk + 1) if shown else None
+
+    @property
+    def _has_optional_logprobs(self) -> bool:
+        """Whether the request asks for log probabilities of JSON, which is worth as much without them."""
+        asks = self.question.logprobs and self.question.reply is not None and self.limits.logprobs
+        return asks and "logprobs" not in self.request.lacking
 
     @property
     def _is_judging(self) -> bool:

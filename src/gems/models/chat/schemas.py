@@ -112,7 +112,8 @@ def _coerce_text(value: Any) -> Any:
     return "" if value is None else str(value) if isinstance(value, bool | int | float) else value
 
 
-def _coerce_number(value: Any) -> Any:
+def read_number(value: Any) -> Any:
+    """Return the number in a text that holds one; other values as they are, and None for a boolean."""
     if isinstance(value, bool):
         return None
     match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
@@ -141,7 +142,7 @@ def _coerce_names(value: Any) -> list[str]:
 
 
 def _coerce_positions(value: Any) -> list[int]:
-    numbers = [_coerce_number(item) for item in _as_list(value)]
+    numbers = [read_number(item) for item in _as_list(value)]
     return [number for number in numbers if isinstance(number, int) and not isinstance(number, bool)]
 
 
@@ -216,7 +217,7 @@ def _coerce_loss(value: Any) -> str:
 class LossReply(_Reply):
     """A requirement that a new prompt no longer asks for."""
 
-    number: Annotated[int, BeforeValidator(_coerce_number)] = Field(description="The question's number, from 1.")
+    number: Annotated[int, BeforeValidator(read_number)] = Field(description="The question's number, from 1.")
     how: Annotated[Literal["dropped", "contradicted"], BeforeValidator(_coerce_loss)] = "dropped"
 
 
@@ -242,7 +243,7 @@ def _coerce_follow_up(value: Any) -> Any:
 
 
 def _coerce_picture(value: Any) -> int:
-    number = _coerce_number(value)
+    number = read_number(value)
     return number if isinstance(number, int) else 0
 
 
@@ -367,7 +368,7 @@ def _find_named_edges(named: dict[str, Any]) -> list[float]:
 class AnswerReply(_Reply):
     """Answer to one question of a checklist."""
 
-    number: Annotated[int, BeforeValidator(_coerce_number)] = Field(description="The question's number, from 1.")
+    number: Annotated[int, BeforeValidator(read_number)] = Field(description="The question's number, from 1.")
     evidence: Annotated[str, BeforeValidator(_coerce_text)] = Field(
         default="", description="One line that says what is seen.", json_schema_extra=_longest(300)
     )
@@ -389,7 +390,7 @@ class AnswerReply(_Reply):
 
 
 def _coerce_answers(value: Any) -> list[AnswerReply]:
-    if isinstance(value, dict) and value and all(isinstance(_coerce_number(str(key)), int) for key in value):
+    if isinstance(value, dict) and value and all(isinstance(read_number(str(key)), int) for key in value):
         # The numbers as keys.
         value = [
             item | {"number": key} if isinstance(item, dict) else {"number": key, "answer": item}

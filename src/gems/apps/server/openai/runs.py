@@ -278,7 +278,7 @@ async def wait_for_results(service: Service, begun: StartedRuns) -> list[RunResu
 
 async def load_png(service: Service, result: RunResult) -> bytes:
     """Return the PNG of a result: the saved file with its metadata, or the stored image."""
-    saved = result._repr_png_()
+    saved = await asyncio.to_thread(result._repr_png_)
     return saved or await service.gems.resources.images.load(result.image_id or "")
 
 
