@@ -95,6 +95,7 @@ class NodeContext:
     ) -> NodeContext:
         """Create the context for the round that `state` is in."""
         options = state.get("options")
+        context = context.choose(options or {})
         names = options.get("patches", ()) if options else ()
         return cls(
             context=context,

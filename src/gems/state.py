@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from langchain_core.messages import AnyMessage, BaseMessage, convert_to_messages
 from langgraph.channels.delta import DeltaChannel
@@ -17,6 +17,7 @@ from pydantic import Field
 from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypedDict
 
+from gems.errors import NotOfferedError
 from gems.options import RunOptions
 from gems.types import (
     Candidate,
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from gems.observability.tracing import Tracing
     from gems.skills.models import SkillRegistry
     from gems.skills.ranking import SkillRanking
+
+T = TypeVar("T")
 
 
 def _append(kept: Sequence[Any] | None, writes: Sequence[Sequence[Any]]) -> list[Any]:
@@ -202,6 +205,8 @@ class Context:
     Attributes:
         chats: The chat model of each role.
         generator: The image generator.
+        generators: Those that a run may choose instead, by name.
+        judges: Chat models that a run may choose as its judge, by name.
         detector: Finds objects, as a second look beside the judge; None for none.
         images: The image store.
         encodings: The last images as chat models were shown them.
@@ -228,6 +233,8 @@ class Context:
     encodings: EncodedImageCache
     ledger: Ledger
     skills: SkillRegistry
+    generators: Mapping[str, ImageGenerator] = field(default_factory=dict)
+    judges: Mapping[str, ChatClient] = field(default_factory=dict)
     detector: ObjectDetector | None = None
     patches: Patches | None = None
     vision: VisionRecord | None = None
@@ -242,6 +249,15 @@ class Context:
     ahead: dict[str, Ahead] = field(default_factory=dict)
     control: RunControl = field(default_factory=RunControl)
     started: float = field(default_factory=time.monotonic)
+
+    def choose(self, options: Mapping[str, Any]) -> Context:
+        """Return the context with the models that the options of a run name; NotOfferedError for other names."""
+        chosen: dict[str, Any] = {}
+        if name := options.get("generator"):
+            chosen["generator"] = _offered("generator", name, self.generators)
+        if name := options.get("judge"):
+            chosen["chats"] = {**self.chats, "judge": _offered("judge", name, self.judges)}
+        return replace(self, **chosen) if chosen else self
 
     async def end_ahead(self, *, cancel: bool = False) -> None:
         """Wait for what no node waits for any more, or cancel it."""
@@ -259,6 +275,12 @@ class Context:
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:
         """Return a schema for servers that describe the context; callers cannot send one."""
         return core_schema.any_schema()
+
+
+def _offered(kind: str, name: str, offered: Mapping[str, T]) -> T:
+    if name not in offered:
+        raise NotOfferedError(kind, name, offered)
+    return offered[name]
 
 
 def negative_prompt(state: State) -> str:
