@@ -26,6 +26,7 @@ from typing_extensions import Unpack
 
 from gems.errors import CorruptStoreError, InternalError, OptionError, RunNotFoundError
 from gems.events import Event, Finished, Warned, wait_for_result
+from gems.generation import editing_size, nearest_size
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.memory.run_filter import ALL_RUNS, RunFilter
 from gems.memory.sqlite import reading, translate_storage_errors
@@ -41,8 +42,6 @@ from gems.options import (
     check_instruction,
     check_names,
     check_prompt,
-    editing_size,
-    nearest_size,
     options_of,
     resolve_options,
 )

@@ -20,8 +20,8 @@ from gems.apps.server.openai.schemas import RunFields
 from gems.apps.server.queue import QueuePlace
 from gems.errors import DeadlineReachedError, GemsError, OptionError, RunNotFoundError
 from gems.events import Event, Finished, wait_for_result
-from gems.generation import GeneratorCapabilities
-from gems.options import CHOICES, RANDOM_SEED, RunArguments, candidate_seed, given_options, nearest_size, parse_size
+from gems.generation import GeneratorCapabilities, nearest_size
+from gems.options import CHOICES, RANDOM_SEED, RunArguments, candidate_seed, given_options, parse_size
 from gems.results import RunResult
 from gems.runs.source_images import SourceImage
 from gems.service import new_run_id
