@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_ar
 
 from typing_extensions import TypedDict
 
-from gems.errors import EditingUnsupportedError, OptionError, PromptError, SizeError
+from gems.errors import EditingUnsupportedError, OptionError, PromptError
 from gems.generation import COMMON_SEEDS, SEEDS, GeneratorCapabilities
 from gems.types import MAX_INSTRUCTION, Options, Profile, RepairMode
 
