@@ -28,7 +28,7 @@ SERVICE = "gems"
 _PLACES = ("home", "checkpoint", "images", "experience", "otel", "otel_text")
 _SERVER_PLACES = ("host", "keys", "cors_origins")
 ROLES = ("planner", "judge", "reflector", "eval_judge")
-OFFERS = ("offered_generators", "offered_judges")
+_OFFERS = ("offered_generators", "offered_judges")
 """Groups of models on offer; the section of one of them is `GROUP.NAME`."""
 _REFERENCE = re.compile(r"(env|keyring):([\w.-]+)")
 
@@ -178,7 +178,7 @@ def _is_keyed(section: str, model: str, own: Mapping[str, Any], over: Mapping[st
 
 def _sections(data: Mapping[str, Any]) -> list[str]:
     """Return the names of the sections of models, those on offer included."""
-    return ["chat", *ROLES, "generator", *(f"{group}.{name}" for group in OFFERS for name in _part(data, group))]
+    return ["chat", *ROLES, "generator", *(f"{group}.{name}" for group in _OFFERS for name in _part(data, group))]
 
 
 def _part(data: Mapping[str, Any], section: str) -> Mapping[str, Any]:
