@@ -141,8 +141,8 @@ class Resources:
         context = Context(
             chats=self.chats,
             generator=self.generator,
-            generators=self.generators,
-            judges=self.judges,
+            generators={"": self.generator, **self.generators},
+            judges={"": self.chats["judge"], **self.judges},
             detector=self.detector,
             images=self.images,
             encodings=self.encodings,

@@ -205,8 +205,8 @@ class Context:
     Attributes:
         chats: The chat model of each role.
         generator: The image generator.
-        generators: Those that a run may choose instead, by name.
-        judges: Chat models that a run may choose as its judge, by name.
+        generators: Those that a run may choose, by name; that of the settings has an empty one.
+        judges: Chat models that a run may choose as its judge, in the same way.
         detector: Finds objects, as a second look beside the judge; None for none.
         images: The image store.
         encodings: The last images as chat models were shown them.
@@ -252,12 +252,11 @@ class Context:
 
     def choose(self, options: Mapping[str, Any]) -> Context:
         """Return the context with the models that the options of a run name; NotOfferedError for other names."""
-        chosen: dict[str, Any] = {}
-        if name := options.get("generator"):
-            chosen["generator"] = _offered("generator", name, self.generators)
-        if name := options.get("judge"):
-            chosen["chats"] = {**self.chats, "judge": _offered("judge", name, self.judges)}
-        return replace(self, **chosen) if chosen else self
+        generator = _offered("generator", options, self.generators, self.generator)
+        judge = _offered("judge", options, self.judges, self.chats["judge"])
+        if generator is self.generator and judge is self.chats["judge"]:
+            return self
+        return replace(self, generator=generator, chats={**self.chats, "judge": judge})
 
     async def end_ahead(self, *, cancel: bool = False) -> None:
         """Wait for what no node waits for any more, or cancel it."""
@@ -277,10 +276,11 @@ class Context:
         return core_schema.any_schema()
 
 
-def _offered(kind: str, name: str, offered: Mapping[str, T]) -> T:
-    if name not in offered:
-        raise NotOfferedError(kind, name, offered)
-    return offered[name]
+def _offered(kind: str, options: Mapping[str, Any], offered: Mapping[str, T], current: T) -> T:
+    name = options.get(kind) or ""
+    if name and name not in offered:
+        raise NotOfferedError(kind, name, filter(None, offered))
+    return offered.get(name, current)
 
 
 def negative_prompt(state: State) -> str:

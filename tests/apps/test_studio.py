@@ -107,5 +107,11 @@ async def test_a_form_names_models_on_offer(factory: Any, stub: StubServer, monk
         result = await graph.ainvoke({**ASKED, "generator": "near", "judge": "strict"})
         assert (kinds(stub), kinds(far)) == ({"generate"}, {"chat"})
         assert result["options"]["generator"] == "near"
+        graph.checkpointer, thread = InMemorySaver(), {"configurable": {"thread_id": "a thread"}}
+        await graph.ainvoke({**ASKED, "generator": "far.2"}, thread)
+        drawn = len(stub.calls("generate"))
+        plain = await graph.ainvoke({**ASKED, "prompt": "a red heart", "generator": ""}, thread)
+        assert "generator" not in plain["options"]
+        assert (len(stub.calls("generate")), len(far.calls("images"))) == (drawn, 1)
         with pytest.raises(NotOfferedError, match="'nobody'"):
             await graph.ainvoke({**ASKED, "generator": "nobody"})
