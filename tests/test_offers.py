@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.responses import JSONResponse
 
-from gems.errors import NotOfferedError, OptionError, SizeError
+from gems.errors import NotOfferedError, OptionError, ServerError, SizeError
 from gems.events import Planned
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
@@ -156,3 +157,16 @@ async def test_equal_settings_share_a_model(settings: Settings, stub: StubServer
         assert resources.judges["kind"] is resources.judges["other"] is resources.chats["judge"]
         assert resources.chats["planner"] is not resources.chats["judge"]
         assert resources.generators["one"] is resources.generators["two"] is not resources.generator
+
+
+async def test_a_server_that_repeats_its_key_does_not_show_it(
+    settings: Settings, far: StubServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = {"error": {"message": f"You sent {KEY}."}}
+    far.behaviour.respond = lambda recorded: JSONResponse(told, 500) if recorded.kind == "images" else None
+    offered = settings.offered_generators["far.2"].model_copy(update={"attempts": 1})
+    async with Gems(settings.model_copy(update={"offered_generators": {"far.2": offered}})) as gems:
+        with pytest.raises(ServerError, match="You sent") as caught:
+            await gems.run(PROMPT, **OPTIONS, generator="far.2")
+        (row,) = await gems.runs()
+    assert KEY not in f"{caught.value!r} {caught.value} {row} {caplog.text} {settings!r}"
