@@ -114,4 +114,4 @@ async def test_a_form_names_models_on_offer(factory: Any, stub: StubServer, monk
         assert "generator" not in plain["options"]
         assert (len(stub.calls("generate")), len(far.calls("images"))) == (drawn, 1)
         with pytest.raises(NotOfferedError, match="'nobody'"):
-            await graph.ainvoke({**ASKED, "generator": "nobody"})
+            await graph.ainvoke({**ASKED, "generator": "nobody"}, thread)

@@ -68,5 +68,5 @@ def test_a_run_of_a_server_is_forked_and_resumed(stub: StubServer, far: StubServ
     drawn = len(stub.calls("generate"))
     other = carried_out(*fork, "--generator", "far.2")
     assert "generator" not in other["options"]
-    assert other["models"]["generator"] == f"pictures at {far.base_url}"
+    assert other["models"]["generator"] == "openai:pictures"
     assert (len(stub.calls("generate")), kinds(far)) == (drawn, {"images"})

@@ -61,7 +61,7 @@ def test_a_request_names_its_models(client: httpx.Client, stub: StubServer, far:
     forked = client.post(
         f"/runs/{found['run_id']}/fork", json={"round": 1, "prompt": "three green stars", "generator": "far.2"}
     ).json()["run_id"]
-    assert result(client, forked)["models"]["generator"] == f"pictures at {far.base_url}"
+    assert result(client, forked)["models"]["generator"] == "openai:pictures"
     assert kinds(far) == {"chat", "images"}
 
 
@@ -71,7 +71,7 @@ def test_repairing_names_its_models(client: httpx.Client, stub: StubServer, far:
     answer = client.post("/runs/repair", json=body | {"generator": "far.2", "judge": "kind"})
     assert answer.status_code == 202, answer.text
     found = result(client, answer.json()["run_id"])
-    assert found["models"]["generator"] == f"pictures at {far.base_url}"
+    assert found["models"]["generator"] == "openai:pictures"
     assert (kinds(stub), kinds(far)) == ({"chat"}, {"images"})
 
 

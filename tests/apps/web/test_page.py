@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile
@@ -206,7 +207,7 @@ async def test_the_models_and_sizes_of_the_server_are_offered(tmp_path: Path) ->
 async def test_models_on_offer_are_chosen(tmp_path: Path) -> None:
     from gems.apps.web.page import _Page
 
-    wide = {"wide": GeneratorSettings(model="openai:dall-e-3@http://127.0.0.1:9/v1")}
+    wide = {"wide": GeneratorSettings(model="openai:dall-e-3", api_key=SecretStr("unused"))}
     settings = settings_at(tmp_path, serve=ServeSettings(web=False), offered_generators=wide)
     app = create_app(settings, Gems(settings, chat=House(tmp_path).chat, generator=House(tmp_path).generator))
     async with app.router.lifespan_context(app):
@@ -215,11 +216,11 @@ async def test_models_on_offer_are_chosen(tmp_path: Path) -> None:
         assert visible(row, generators, judges) == [True, True, False]
         (default, empty), (label, name) = generators["choices"]
         assert (default.partition(":")[0], empty, name) == ("Default", "", "wide")
-        assert label == "wide: dall-e-3 at http://127.0.0.1:9/v1"
+        assert label == "wide: openai:dall-e-3"
         assert "dall-e-3" not in heading
         before = dict(sizes["choices"]).values()
         heading, sizes = await page._choose(asking(), next(size for size in before if size), "wide", "")
-        assert "Generator: <strong>dall-e-3 at" in heading
+        assert "Generator: <strong>openai:dall-e-3" in heading
         assert "1792x1024" in dict(sizes["choices"]).values()
         # What the chosen generator does not draw is no choice any more.
         assert sizes["value"] == ""
