@@ -321,11 +321,10 @@ def take(page: Page, label: str, name: str) -> None:
     """Choose a model with the keyboard."""
     tab_to(page, label)
     page.keyboard.press("ArrowDown")
-    choices = page.get_by_role("option")
-    expect(choices.first).to_be_visible()
-    wanted = [text.strip().startswith(f"{name}:") for text in choices.all_text_contents()].index(True)
-    for _ in range(choices.count()):
-        if "active" in (choices.nth(wanted).get_attribute("class") or "").split():
+    wanted = page.get_by_role("option", name=re.compile(f"^{re.escape(name)}: "))
+    expect(wanted).to_be_visible()
+    for _ in range(page.get_by_role("option").count()):
+        if "active" in (wanted.get_attribute("class") or "").split():
             break
         page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
