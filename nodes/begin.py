@@ -7,11 +7,12 @@ from typing import Any
 
 from langgraph.types import Overwrite
 
+from gems.generation import editing_size
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.conversation import load_picture, prompt_update, read_turns
 from gems.nodes.follow_up import Intent, Turn, read_intent
-from gems.options import OPTIONS, check_editing, check_prompt, editing_size, resolve_options
+from gems.options import OPTIONS, check_editing, check_prompt, resolve_options
 from gems.state import State
 from gems.types import Options
 
@@ -49,10 +50,10 @@ def _given_options(state: State) -> dict[str, Any]:
 
 async def _read_intent(turns: Sequence[Turn], options: Options, work: NodeContext) -> Intent:
     """Return what the newest message asks for, as a question of this run, and warn about what could not be told."""
+    # Until now the models and limits were those of an earlier run on the thread.
+    work.use_options(options)
     if turns[-1].pictures:
         check_editing(work.context.generator.capabilities)
-    # Until now the limits were those of an earlier run on the thread.
-    work.use_options(options)
     work.check_limits()
     work.round = 1
     intent = await read_intent(turns, work)

@@ -108,7 +108,8 @@ class NodeContext:
         return work
 
     def use_options(self, options: Options) -> None:
-        """Take over what a run's options say: its profile, deadline, patches, and the image that it edits."""
+        """Take over what a run's options say: its models, profile, deadline, patches, and the image that it edits."""
+        self.context = self.context.choose(options)
         patches, names = self.context.patches, options.get("patches", ())
         self.profile, self.deadline_s = options["profile"], options["deadline_s"]
         self.patches = patches.select(names) if patches else ()

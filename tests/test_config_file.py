@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import stat
 import sys
@@ -73,6 +74,21 @@ def test_a_key_by_the_name_of_its_variable(monkeypatch: pytest.MonkeyPatch) -> N
     ] * 3
     assert settings.chat.api_key is not None
     assert settings.chat.api_key.get_secret_value() == KEY
+
+
+def test_keys_of_models_on_offer_by_name(
+    keyring: dict[tuple[str, str], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SOME_KEY", KEY)
+    keyring["gems", "shop"] = "another"
+    parts = {name: {"model": LOCAL, "api_key": key} for name, key in {"a": "env:SOME_KEY", "b": "keyring:shop"}.items()}
+    offered = json.dumps(parts | {"c": {"model": LOCAL, "api_key": "env:NO_SUCH_KEY"}, "d": {"model": LOCAL}})
+    write(f"GEMS_OFFERED_GENERATORS={offered}\nGEMS_OFFERED_JUDGES={offered}\n")
+    settings = load_settings()
+    for found in (settings.offered_generators, settings.offered_judges):
+        keys = {name: part.api_key and part.api_key.get_secret_value() for name, part in found.items()}
+        assert keys == {"a": KEY, "b": "another", "c": None, "d": None}
+    assert "NO_SUCH_KEY is not set" in caplog.text
 
 
 def test_a_key_in_the_keyring(keyring: dict[tuple[str, str], str]) -> None:

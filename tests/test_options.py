@@ -19,7 +19,7 @@ from gems.apps.server.langserve import RunInput
 from gems.apps.server.openai.schemas import ImageBody
 from gems.apps.server.schemas import ForkRequest, RunRequest
 from gems.apps.web.controller import parse_form
-from gems.errors import OptionError, PromptError, SizeError
+from gems.errors import NotOfferedError, OptionError, PromptError, SizeError
 from gems.evals.batch import BatchRow
 from gems.generation import COMMON_SEEDS, SEEDS
 from gems.models.chat.capabilities import ChatLimits
@@ -62,6 +62,21 @@ async def test_defaults(desk: Desk) -> None:
         "repair": "auto",
         "memory": True,
     }
+
+
+async def test_models_are_chosen_by_name(desk: Desk) -> None:
+    narrow = FlatGenerator(price_usd=None)
+    narrow.capabilities = replace(narrow.capabilities, default_size=(128, 32))
+    context = replace(desk.context, generators={"narrow": narrow}, judges={"strict": desk.context.chats["judge"]})
+    chosen = resolve_options({"generator": "narrow", "judge": "strict"}, context)
+    assert (chosen["generator"], chosen["judge"]) == ("narrow", "strict")
+    assert (chosen["width"], chosen["height"]) == (128, 32)
+    assert not {"generator", "judge"} & resolve_options({"generator": "", "judge": None}, context).keys()
+    for kind in ("generator", "judge"):
+        with pytest.raises(NotOfferedError, match=f"{kind} 'nobody' is not on offer"):
+            resolve_options({kind: "nobody"}, context)
+    with pytest.raises(OptionError, match="usd_per_image of narrow in GEMS_OFFERED_GENERATORS"):
+        resolve_options({"generator": "narrow", "budget_usd": 1}, context)
 
 
 async def test_the_papers_profile_knows_no_plateau(desk: Desk) -> None:
@@ -281,6 +296,7 @@ _OPENAI = _ASK | {
     "max_images": "`n`, `quality` and `candidates` limit it",
     "plateau": "`quality` decides how many rounds are worth it",
     "memory": "a client of OpenAI expects no memory to choose",
+    "generator": "`model` names it",
 }
 _TOOL = _ASK | {
     "repair": "models choose better among few arguments",
@@ -297,7 +313,12 @@ WITHOUT: dict[str, dict[str, str]] = {
     "POST /v1/chat/completions": _OPENAI,
     "generate_image": _TOOL,
     "edit_image": {**_TOOL, "profile": "the paper's method does not edit"},
-    "gems batch": _ASK | {"memory": "`--learn` decides for all rows"},
+    "gems batch": _ASK
+    | {
+        "memory": "`--learn` decides for all rows",
+        "generator": "`--generator` decides for all rows, and the folder records it",
+        "judge": "`--judge` decides for all rows, and the folder records it",
+    },
     "gems repair": _OF_IMAGE,
     "POST /repair": _OF_IMAGE,
     "repair_image": _TOOL | _OF_IMAGE,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from gems.errors import ConfigurationError
+from gems.errors import ConfigurationError, NotOfferedError
 from gems.observability.redaction import known_secrets
 from gems.settings import ChatSettings, GeneratorSettings, Settings, load_settings, with_models
 
@@ -229,3 +230,71 @@ def test_the_key_of_a_detector_stays_with_its_server() -> None:
     keyed = Settings(detector_api_key=SecretStr(SECRET))
     assert keyed.detector == "off"
     assert with_models(keyed, detector="http:http://one/detect").detector_api_key == SecretStr(SECRET)
+
+
+MODEL = "http:http://127.0.0.1:8001/generate"
+
+
+def test_models_on_offer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMS_OFFERED_GENERATORS", json.dumps({"fast.2": {"model": MODEL, "api_key": SECRET}}))
+    monkeypatch.setenv("GEMS_OFFERED_JUDGES__CAREFUL__MODEL", "openai:b@http://b/v1")
+    settings = load_settings()
+    assert settings.offered_generators == {"fast.2": GeneratorSettings(model=MODEL, api_key=SecretStr(SECRET))}
+    assert settings.judge_for("careful") == ChatSettings(model="openai:b@http://b/v1")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "ä", "-a", "a/b", "x" * 41, "blocks", "gems", "a\n"])
+@pytest.mark.parametrize("group", ["OFFERED_GENERATORS", "OFFERED_JUDGES"])
+def test_names_of_models_on_offer(name: str, group: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"GEMS_{group}", json.dumps({name: {"model": "blocks", "api_key": SECRET}}))
+    with pytest.raises(ConfigurationError, match=f"GEMS_{group}.*is no name") as caught:
+        load_settings()
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", ['{"fast": {"api_key": "%s"}}', '{"fast": "%s"}', '["%s"]', "%s", '{"fast": {"no": 1}}']
+)
+def test_what_is_no_model_on_offer(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMS_OFFERED_GENERATORS", value.replace("%s", SECRET))
+    with pytest.raises(ConfigurationError, match="GEMS_OFFERED_GENERATORS") as caught:
+        load_settings()
+    assert SECRET not in str(caught.value)
+
+
+def test_keys_of_models_on_offer_are_never_shown() -> None:
+    keyed = GeneratorSettings(model=MODEL, api_key=SecretStr(SECRET), extra_body={"token": "another-secret"})
+    judge = ChatSettings(model="openai:b@http://b/v1", api_key=SecretStr("judges-secret"))
+    settings = Settings(offered_generators={"fast": keyed}, offered_judges={"careful": judge})
+    secrets = {SECRET, "another-secret", "judges-secret"}
+    assert secrets <= set(known_secrets(settings))
+    assert not any(secret in text for secret in secrets for text in (repr(settings), str(settings)))
+    assert SECRET not in settings.model_dump_json()
+    other = keyed.model_copy(update={"api_key": SecretStr("x")})
+    assert settings.identity() != settings.model_copy(update={"offered_generators": {"fast": other}}).identity()
+
+
+def test_a_judge_on_offer_gets_no_common_key() -> None:
+    common = ChatSettings(
+        model="openai:a@http://a/v1", api_key=SecretStr(SECRET), concurrency=3, input_usd_per_million=1
+    )
+    offered = {"careful": ChatSettings(model="openai:b@http://b/v1"), "own": ChatSettings(model="x", api_key="mine")}  # type: ignore[arg-type]
+    settings = Settings(chat=common, offered_judges=offered)
+    judge = settings.judge_for("careful")
+    assert (judge.api_key, judge.input_usd_per_million, judge.concurrency) == (None, None, 3)
+    assert settings.judge_for("own").api_key == SecretStr("mine")
+    chosen = with_models(settings, judge="careful")
+    assert chosen.chat_for("judge") == judge
+    assert chosen.chat_for("planner").api_key == SecretStr(SECRET)
+
+
+def test_a_command_names_a_model_on_offer_or_a_spec() -> None:
+    fast = GeneratorSettings(model=MODEL, api_key=SecretStr(SECRET))
+    settings = Settings(offered_generators={"fast": fast})
+    assert with_models(settings, generator="fast").generator == fast
+    assert with_models(settings, generator="blocks").generator.model == "blocks"
+    assert with_models(settings, generator="http:http://h").generator.model == "http:http://h"
+    with pytest.raises(NotOfferedError, match=r"'fats' is not on offer.*'fast'"):
+        with_models(settings, generator="fats")
+    # Nothing is on offer: what is wrong is the spec.
+    assert with_models(settings, judge="fats").judge.model == "fats"

@@ -4,6 +4,7 @@
     ├── RequestError               the request is invalid                             exit 2
     │   ├── PromptError            the prompt is empty or too long
     │   ├── OptionError            an option is out of range
+    │   │   └── NotOfferedError    no generator or judge of this name is on offer
     │   ├── SizeError              the generator does not support this size
     │   ├── EditingUnsupportedError  the generator cannot edit an image
     │   ├── AnswerNeededError      a skill asks a question that a person must answer
@@ -52,6 +53,7 @@ Messages never contain secrets: texts of providers go through `gems.observabilit
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 Fault = Literal["request", "configuration", "provider", "machine", "nobody", "gems"]
@@ -102,6 +104,19 @@ class OptionError(RequestError):
     """An option is out of range or contradicts another."""
 
     default_hint = "`gems run --help` lists the options."
+
+
+class NotOfferedError(OptionError):
+    """No generator or judge of this name is on offer; `offered` are the names that are."""
+
+    def __init__(self, kind: str, name: str, offered: Iterable[str]) -> None:
+        names = ", ".join(repr(each) for each in sorted(offered))
+        there = f"On offer are {names}, and without a name the default." if names else "There is only the default."
+        super().__init__(
+            f"The {kind} {name[:80]!r} is not on offer.",
+            hint=f"{there} GEMS_OFFERED_{kind.upper()}S sets what is; a run that began with what is gone goes on once "
+            "it is back, or in a fork that names another.",
+        )
 
 
 class SizeError(RequestError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -175,3 +176,48 @@ class GeneratorCapabilities:
         """Return the nearest multiple within the limits."""
         least, most = -(-self.min_side // self.size_multiple), self.max_side // self.size_multiple
         return min(max(round(side / self.size_multiple), least), most) * self.size_multiple
+
+
+def editing_size(width: int, height: int, generator: GeneratorCapabilities) -> str | None:
+    """Return the default size for editing an image: its own, or None if the generator does not support it."""
+    try:
+        generator.check_size(width, height)
+    except SizeError:
+        return None
+    return f"{width}x{height}"
+
+
+def nearest_size(width: int, height: int, generator: GeneratorCapabilities) -> tuple[int, int]:
+    """Return the size in pixels that the generator supports and that is most like the given one."""
+    width, height = max(width, 1), max(height, 1)
+    if generator.sizes is not None:
+        return min(generator.sizes, key=lambda other: _size_distance(other, (width, height)))
+    return _scale_into_limits(width, height, generator)
+
+
+def _scale_into_limits(width: int, height: int, generator: GeneratorCapabilities) -> tuple[int, int]:
+    """Scale a size into the limits, keeping its aspect ratio if possible, and round it."""
+    fewest, most_pixels = (
+        math.sqrt(limit / (width * height)) for limit in (generator.min_pixels, generator.max_pixels)
+    )
+    scale = min(1.0, generator.max_side / max(width, height), most_pixels)
+    scale = max(scale, generator.min_side / min(width, height), fewest)
+    step = generator.size_multiple
+    least, most = -(-generator.min_side // step), generator.max_side // step
+
+    def scaled(rounded: Callable[[float], int]) -> tuple[int, int]:
+        sides = (min(max(rounded(side * scale / step), least), most) * step for side in (width, height))
+        return next(sides), next(sides)
+
+    # Rounded to the nearest multiple, an image could have too few or too many pixels.
+    sizes = (scaled(rounded) for rounded in (round, math.ceil, math.floor))
+    fitting = (size for size in sizes if generator.min_pixels <= size[0] * size[1] <= generator.max_pixels)
+    # Very wide and very high images have none.
+    return next(fitting, generator.default_size)
+
+
+def _size_distance(one: tuple[int, int], other: tuple[int, int]) -> tuple[float, float]:
+    """Return the distance of two sizes: first by aspect ratio, then by area."""
+    shape = abs(math.log(one[0] / one[1]) - math.log(other[0] / other[1]))
+    area = abs(math.log(one[0] * one[1]) - math.log(other[0] * other[1]))
+    return round(shape, 3), area

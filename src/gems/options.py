@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,11 +11,12 @@ from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from typing_extensions import TypedDict
 
-from gems.errors import EditingUnsupportedError, OptionError, PromptError, SizeError
+from gems.errors import EditingUnsupportedError, OptionError, PromptError
 from gems.generation import COMMON_SEEDS, SEEDS, GeneratorCapabilities
 from gems.types import MAX_INSTRUCTION, Options, Profile, RepairMode
 
@@ -277,6 +277,33 @@ class RunOptions(TypedDict, total=False):
             without=("fork", "batch", *_FEWEST),
         ),
     ]
+    generator: Annotated[
+        str | None,
+        Option(
+            "Image generator: a name on offer.",
+            default="",
+            default_text="that of the settings",
+            max_length=200,
+            metavar="SPEC",
+            without=("batch", "openai"),
+        ),
+    ]
+    judge: Annotated[
+        str | None,
+        Option(
+            "Chat model that judges: a name on offer.",
+            default="",
+            default_text="that of the settings",
+            max_length=200,
+            metavar="SPEC",
+            without=("batch",),
+        ),
+    ]
+
+
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+CHOICES = ("generator", "judge")
+"""Options that choose among the models on offer. Commands have flags of their own for them, which take specs too."""
 
 
 def _declared_options() -> dict[str, Option]:
@@ -360,9 +387,11 @@ def resolve_options(given: Mapping[str, Any], context: Context) -> Options:
 
     Raises:
         OptionError: an option is out of range, or a budget is set and not all prices are known.
+        NotOfferedError: no generator or judge of this name is on offer.
         SizeError: the generator does not support the size.
         EditingUnsupportedError: there is a source image, and the generator cannot edit.
     """
+    context = context.choose(given)
     generator = context.generator.capabilities
     patched = _resolve_patches(given, context)
     given = {**patched.pop("rules", {}), **{name: value for name, value in given.items() if value is not None}}
@@ -381,7 +410,7 @@ def resolve_options(given: Mapping[str, Any], context: Context) -> Options:
         checked["plateau"] = _PLATEAU[profile]
     if checked["budget_usd"] is not None:
         unknown = [role for role, chat in context.chats.items() if chat.price(0, 0) is None]
-        check_prices(unknown, generator.price_usd)
+        check_prices(unknown, generator.price_usd, given)
     resolved = (
         checked
         | {
@@ -394,8 +423,7 @@ def resolve_options(given: Mapping[str, Any], context: Context) -> Options:
         }
         | patched
     )
-    if not resolved["ask"]:
-        del resolved["ask"]
+    resolved = {name: value for name, value in resolved.items() if value or name not in ("ask", *CHOICES)}
     if given.get("source"):
         # What is mended may be drawn anew, unless something of it has to be kept.
         if not given.get("mending") or "mask" in given or checked["repair"] == "always":
@@ -452,57 +480,21 @@ def check_instruction(instruction: Any) -> str:
     return instruction.strip()
 
 
-def editing_size(width: int, height: int, generator: GeneratorCapabilities) -> str | None:
-    """Return the default size for editing an image: its own, or None if the generator does not support it."""
-    try:
-        generator.check_size(width, height)
-    except SizeError:
-        return None
-    return f"{width}x{height}"
+def price_settings(part: str, chosen: Mapping[str, Any]) -> list[str]:
+    """Return the settings of the prices of a role, `chat` or `generator`, for a run with the options `chosen`."""
+    fields = ("usd_per_image",) if part == "generator" else ("input_usd_per_million", "output_usd_per_million")
+    if name := chosen.get(part):
+        return [f"{field} of {name} in GEMS_OFFERED_{part.upper()}S" for field in fields]
+    return [f"GEMS_{part.upper()}__{field.upper()}" for field in fields]
 
 
-def nearest_size(width: int, height: int, generator: GeneratorCapabilities) -> tuple[int, int]:
-    """Return the size in pixels that the generator supports and that is most like the given one."""
-    width, height = max(width, 1), max(height, 1)
-    if generator.sizes is not None:
-        return min(generator.sizes, key=lambda other: _size_distance(other, (width, height)))
-    return _scale_into_limits(width, height, generator)
+def check_prices(unknown: Sequence[str], usd_per_image: float | None, chosen: Mapping[str, Any] = NO_OPTIONS) -> None:
+    """Reject a budget if a price is unknown, rather than overspend.
 
-
-def _scale_into_limits(width: int, height: int, generator: GeneratorCapabilities) -> tuple[int, int]:
-    """Scale a size into the limits, keeping its aspect ratio if possible, and round it."""
-    fewest, most_pixels = (
-        math.sqrt(limit / (width * height)) for limit in (generator.min_pixels, generator.max_pixels)
-    )
-    scale = min(1.0, generator.max_side / max(width, height), most_pixels)
-    scale = max(scale, generator.min_side / min(width, height), fewest)
-    step = generator.size_multiple
-    least, most = -(-generator.min_side // step), generator.max_side // step
-
-    def scaled(rounded: Callable[[float], int]) -> tuple[int, int]:
-        sides = (min(max(rounded(side * scale / step), least), most) * step for side in (width, height))
-        return next(sides), next(sides)
-
-    # Rounded to the nearest multiple, an image could have too few or too many pixels.
-    sizes = (scaled(rounded) for rounded in (round, math.ceil, math.floor))
-    fitting = (size for size in sizes if generator.min_pixels <= size[0] * size[1] <= generator.max_pixels)
-    # Very wide and very high images have none.
-    return next(fitting, generator.default_size)
-
-
-def _size_distance(one: tuple[int, int], other: tuple[int, int]) -> tuple[float, float]:
-    """Return the distance of two sizes: first by aspect ratio, then by area."""
-    shape = abs(math.log(one[0] / one[1]) - math.log(other[0] / other[1]))
-    area = abs(math.log(one[0] * one[1]) - math.log(other[0] * other[1]))
-    return round(shape, 3), area
-
-
-def check_prices(unknown: Sequence[str], usd_per_image: float | None) -> None:
-    """Reject a budget if a price is unknown, rather than overspend; `unknown`: chat roles without prices."""
-    hints = [f"GEMS_{role.upper()}__INPUT_USD_PER_MILLION and ..._OUTPUT_USD_PER_MILLION" for role in unknown[:1]]
-    if usd_per_image is None:
-        hints.append("GEMS_GENERATOR__USD_PER_IMAGE")
-    if hints:
+    `unknown` are chat roles without prices, `chosen` the options of the run, which may name models on offer.
+    """
+    parts = [*unknown[:1], *(["generator"] if usd_per_image is None else [])]
+    if hints := [name for part in parts for name in price_settings(part, chosen)]:
         raise OptionError(
             "budget_usd is set, but not all prices are known.", hint=f"Set {', '.join(hints)}, or use max_images."
         )

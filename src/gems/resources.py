@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, TypeVar, cast, get_args
 
 from langchain_core.language_models import BaseChatModel
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -29,7 +29,8 @@ from gems.models.detectors.base import ObjectDetector
 from gems.models.factory import open_chat, open_detector, open_generator, wrap_chat
 from gems.models.images import EncodedImageCache
 from gems.observability.tracing import OFF, Tracing, check_installed
-from gems.settings import Settings
+from gems.options import NO_OPTIONS
+from gems.settings import PartT, Settings
 from gems.skills.discovery import SkillCatalogue, SkillSearchPath
 from gems.skills.models import SkillRegistry
 from gems.skills.ranking import SkillRanking
@@ -37,6 +38,7 @@ from gems.state import Context
 from gems.types import Role
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Stores(NamedTuple):
@@ -108,6 +110,10 @@ class Resources:
 
     chats: dict[Role, ChatClient]
     generator: ImageGenerator
+    generators: Mapping[str, ImageGenerator] = field(default_factory=dict)
+    """Those that a run may choose instead, by name."""
+    judges: Mapping[str, ChatClient] = field(default_factory=dict)
+    """Chat models that a run may choose as its judge, by name."""
     detector: ObjectDetector | None = None
     images: ImageStore
     ledger: Ledger
@@ -124,11 +130,19 @@ class Resources:
     encodings: EncodedImageCache = field(default_factory=EncodedImageCache)
     vision: VisionRecord = field(default_factory=VisionRecord)
 
-    def context(self) -> Context:
-        """Return the context of a run that starts now, with the skills and patches of the last refresh."""
-        return Context(
+    def context(self, options: Mapping[str, Any] = NO_OPTIONS) -> Context:
+        """Return the context of a run that starts now, with the skills and patches of the last refresh.
+
+        Its models are those that the options of the run name, else those of the settings.
+
+        Raises:
+            NotOfferedError: no generator or judge of this name is on offer.
+        """
+        context = Context(
             chats=self.chats,
             generator=self.generator,
+            generators={"": self.generator, **self.generators},
+            judges={"": self.chats["judge"], **self.judges},
             detector=self.detector,
             images=self.images,
             encodings=self.encodings,
@@ -143,17 +157,32 @@ class Resources:
             learning=self.experiences is not None,
             writer=self.experiences.writer if self.experiences else None,
         )
+        return context.choose(options)
 
     async def refresh(self) -> None:
         """Read skills and patches that have changed."""
         await self.skills.refreshed()
         await self.patches.refreshed()
 
-    def models(self) -> dict[str, str]:
-        """Return the names of the models by role, and of the generator."""
-        names: dict[str, str] = {role: client.name for role, client in self.chats.items()}
+    def models(self, options: Mapping[str, Any] = NO_OPTIONS) -> dict[str, str]:
+        """Return the names of the models of a run by role, and of its generator; raises as `context`."""
+        context = self.context(options)
+        names: dict[str, str] = {role: client.name for role, client in context.chats.items()}
         seen_by = {"detector": self.detector.name} if self.detector is not None else {}
-        return names | {"generator": self.generator.capabilities.model} | seen_by
+        return names | {"generator": context.generator.capabilities.model} | seen_by
+
+    def find_generator(self, options: Mapping[str, Any]) -> ImageGenerator | None:
+        """Return the generator of a run; None if it chose one that is not on offer here any more."""
+        name = options.get("generator")
+        return self.generators.get(name) if name else self.generator
+
+    def image_price(self, options: Mapping[str, Any]) -> float | None:
+        """Return the US dollars of an image of a run; the highest of all if its generator is not on offer here."""
+        if (found := self.find_generator(options)) is not None:
+            return found.capabilities.price_usd
+        # Another server executes the run, with other settings.
+        prices = (each.capabilities.price_usd for each in (self.generator, *self.generators.values()))
+        return max((price for price in prices if price is not None), default=None)
 
 
 @asynccontextmanager
@@ -172,19 +201,22 @@ async def open_resources(
     """
     async with AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(settings))
-        chats = _open_chats(settings, chat)
-        for client in {id(client): client for client in chats.values()}.values():
-            stack.push_async_callback(client.aclose)
+        chats, judges = _open_chats(settings, chat)
+        _close_later(stack, [*chats.values(), *judges.values()])
+        wanted = [*([settings.generator] if generator is None else []), *settings.offered_generators.values()]
+        # Reads the files of LoRAs.
+        generators = await asyncio.to_thread(_open_each, wanted, open_generator)
+        _close_later(stack, generators)
         if generator is None:
-            # Reads the files of LoRAs.
-            generator = await asyncio.to_thread(open_generator, settings.generator)
-            stack.push_async_callback(generator.aclose)
+            generator = generators.pop(0)
         if detector is None and (detector := open_detector(settings)) is not None:
             stack.push_async_callback(detector.aclose)
         stores = await stack.enter_async_context(open_stores(settings))
         yield Resources(
             chats=chats,
             generator=generator,
+            generators=dict(zip(settings.offered_generators, generators, strict=True)),
+            judges=judges,
             detector=detector,
             images=await asyncio.to_thread(_open_images, settings),
             ledger=stores.ledger,
@@ -243,22 +275,32 @@ async def _open_experiences(settings: Settings, stack: AsyncExitStack) -> Experi
     return Experiences(store, outbox, writer)
 
 
-def _open_chats(settings: Settings, custom: BaseChatModel | None) -> dict[Role, ChatClient]:
-    """Open one client per role; roles with equal settings share one, and with it what it learns."""
+def _open_chats(
+    settings: Settings, custom: BaseChatModel | None
+) -> tuple[dict[Role, ChatClient], dict[str, ChatClient]]:
+    """Open one client per role, and one per judge on offer."""
     roles: tuple[Role, ...] = get_args(Role)
     wrapped = wrap_chat(custom, settings.chat) if custom is not None else None
-    clients: list[tuple[object, ChatClient]] = []
-    chats: dict[Role, ChatClient] = {}
-    for role in roles:
-        if wrapped is not None and "model" not in getattr(settings, role).model_fields_set:
-            chats[role] = wrapped
-            continue
-        chat_settings = settings.chat_for(role)
-        chats[role] = next((client for known, client in clients if known == chat_settings), None) or open_chat(
-            chat_settings
-        )
-        clients.append((chat_settings, chats[role]))
-    return chats
+    own = [role for role in roles if wrapped is None or "model" in getattr(settings, role).model_fields_set]
+    wanted = [*map(settings.chat_for, own), *map(settings.judge_for, settings.offered_judges)]
+    opened = _open_each(wanted, open_chat)
+    chats = dict(zip(own, opened, strict=False))
+    judges = dict(zip(settings.offered_judges, opened[len(own) :], strict=True))
+    return {role: chats.get(role) or cast("ChatClient", wrapped) for role in roles}, judges
+
+
+def _close_later(stack: AsyncExitStack, models: Iterable[ChatClient | ImageGenerator]) -> None:
+    for model in {id(model): model for model in models}.values():
+        stack.push_async_callback(model.aclose)
+
+
+def _open_each(wanted: Sequence[PartT], open_one: Callable[[PartT], T]) -> list[T]:
+    """Open a model for each settings; equal ones share one, and with it what it learns."""
+    known: list[tuple[PartT, T]] = []
+    for part in wanted:
+        shared = next((model for other, model in known if other == part), None)
+        known.append((part, open_one(part) if shared is None else shared))
+    return [model for _, model in known]
 
 
 @asynccontextmanager

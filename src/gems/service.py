@@ -26,6 +26,7 @@ from typing_extensions import Unpack
 
 from gems.errors import CorruptStoreError, InternalError, OptionError, RunNotFoundError
 from gems.events import Event, Finished, Warned, wait_for_result
+from gems.generation import editing_size, nearest_size
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.memory.run_filter import ALL_RUNS, RunFilter
 from gems.memory.source_images import SourceImage, read_mask_image, read_source_image, store_source
@@ -42,8 +43,6 @@ from gems.options import (
     check_instruction,
     check_names,
     check_prompt,
-    editing_size,
-    nearest_size,
     options_of,
     resolve_options,
 )
@@ -183,7 +182,7 @@ class Gems:
         async with self.resources.locks.hold(run_id):
             await self._check_unused(run_id)
             row = await self.resources.ledger.begin(
-                run_id, prompt, options, self.resources.models(), arguments.get("owner", "")
+                run_id, prompt, options, self.resources.models(options), arguments.get("owner", "")
             )
             for image in (source, mask):
                 if image is not None:
@@ -501,7 +500,7 @@ class Gems:
         if given is None:
             return None
         if not arguments.get("mending"):
-            check_editing(self.resources.generator.capabilities)
+            check_editing(self.resources.context(arguments).generator.capabilities)
         return await asyncio.to_thread(read_source_image, given)
 
     async def _mask(self, arguments: RunArguments, source: SourceImage | None) -> SourceImage | None:
@@ -519,7 +518,8 @@ class Gems:
         """Check and complete the options."""
         check_names(arguments, RunArguments.__annotations__)
         given: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
-        generator, is_mended = self.resources.generator.capabilities, given.get("mending", False)
+        context, is_mended = self.resources.context(given), given.get("mending", False)
+        generator = context.generator.capabilities
         if is_mended and source is None:
             raise OptionError("There is no image to mend.", hint="Pass the source image.")
         if given.get("instruction") is not None:
@@ -534,7 +534,7 @@ class Gems:
             given |= {"source": source.id, "size": given.get("size") or size}
         if mask is not None:
             given["mask"] = mask.id
-        options = resolve_options(given, self.resources.context())
+        options = resolve_options(given, context)
         if options["skills"] not in ("auto", "none"):
             parse_skill_names(options["skills"], self.resources.skills.current)
         return options
@@ -546,7 +546,7 @@ class Gems:
 
     async def _update_models(self, row: RunRow) -> str:
         """Record the models that a run continues with; return a warning if they changed."""
-        before, now = row["models"], self.resources.models()
+        before, now = row["models"], self.resources.models(row["options"])
         changed = [f"{role} was {was} and is now {now[role]}" for role, was in before.items() if now[role] != was]
         if not changed:
             return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,13 +22,17 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from gems.errors import ConfigurationError
+from gems.errors import ConfigurationError, NotOfferedError
 from gems.files.config import ConfigFileSource, ProjectFileSource, config_file, provider_of, read_config, server_of
 from gems.files.trust import ENV_FILE
 from gems.types import Role
 
 _HOST = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*(?::\d{1,5})?")
 # The word that may stand in place of an address, and an example.
+_OFFER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+"""Names of models on offer; no model spec but `blocks` is one."""
+_TAKEN = ("blocks", "gems")
+"""Names that stand for the built-in world and, in OpenAI's API, for the default."""
 _ADDRESSES = {"otel": ("console", "http://127.0.0.1:4318"), "experience": ("off", "http://host:8000")}
 
 
@@ -233,6 +238,15 @@ class Settings(BaseSettings):
         default_factory=ChatSettings, description="The model that scores benchmarks; preferably not the judge."
     )
     generator: GeneratorSettings = Field(default_factory=GeneratorSettings)
+    offered_generators: dict[str, GeneratorSettings] = Field(
+        default_factory=dict,
+        description="Generators that a run may choose instead, as JSON: fields of the generator by a name of letters, "
+        'digits, `.`, `_` and `-`, e.g. `{"fast": {"model": "http:http://host:8001/generate"}}`.',
+    )
+    offered_judges: dict[str, ChatSettings] = Field(
+        default_factory=dict,
+        description="Judges that a run may choose instead, as JSON: overrides for the judge by a name.",
+    )
     serve: ServeSettings = Field(default_factory=ServeSettings, description="The server.")
     checkpoint: SecretStr | None = Field(
         None,
@@ -317,6 +331,17 @@ class Settings(BaseSettings):
         from_file = {name for name, is_from_file in origins.items() if is_from_file}
         self._from_dotenv = frozenset(name for name in from_file if f"gems_{name}" in named.keys() - given)
 
+    @field_validator("offered_generators", "offered_judges")
+    @classmethod
+    def _check_offers(cls, offered: dict[str, PartT]) -> dict[str, PartT]:
+        for name, part in offered.items():
+            if not _OFFER.fullmatch(name) or name in _TAKEN:
+                allowed = f"at most 40 letters, digits, '.', '_' and '-', and none of {', '.join(_TAKEN)}"
+                raise ValueError(f"{name[:80]!r} is no name for a model on offer; use {allowed}")
+            if "model" not in part.model_fields_set:
+                raise ValueError(f"{name!r} names no model")
+        return offered
+
     @field_validator("home")
     @classmethod
     def _expand_home(cls, home: Path) -> Path:
@@ -386,9 +411,8 @@ class Settings(BaseSettings):
 
     def identity(self) -> str:
         """Return a text that differs between different settings. Contains secrets: never show it."""
-        chats = (self.chat, self.planner, self.judge, self.reflector, self.eval_judge)
         keys = (
-            *(part.api_key for part in (*chats, self.generator)),
+            *(part.api_key for part in self.models()),
             self.embedder_api_key,
             self.detector_api_key,
             self.checkpoint,
@@ -396,13 +420,25 @@ class Settings(BaseSettings):
         shown = [key.get_secret_value() if key else None for key in keys]
         return repr((self.model_dump(exclude_unset=True), shown))
 
+    def models(self) -> tuple[ChatSettings | GeneratorSettings, ...]:
+        """Return the settings of all models, in the order of their fields."""
+        chats = (self.chat, self.planner, self.judge, self.reflector, self.eval_judge)
+        return (*chats, self.generator, *self.offered_generators.values(), *self.offered_judges.values())
+
     def chat_for(self, role: Role | Literal["eval_judge"]) -> ChatSettings:
         """Return the chat settings of a role: the common ones with the role's overrides.
 
         A role with a model of its own does not inherit the common key, so that a key is not sent to another
         server.
         """
-        own = getattr(self, role).model_dump(exclude_unset=True)
+        return self._over_common(getattr(self, role))
+
+    def judge_for(self, name: str) -> ChatSettings:
+        """Return the chat settings of a judge on offer, as `chat_for` does."""
+        return self._over_common(self.offered_judges[name])
+
+    def _over_common(self, part: ChatSettings) -> ChatSettings:
+        own = part.model_dump(exclude_unset=True)
         common = self.chat.model_dump(exclude_unset=True)
         if "model" in own:
             for name in ("api_key", "input_usd_per_million", "output_usd_per_million"):
@@ -445,15 +481,31 @@ def with_models(
     generator: str | None = None,
     detector: str | None = None,
 ) -> Settings:
-    """Return the settings with other models; a key for one server is not used for another."""
-    named = {"chat": chat, "judge": judge, "eval_judge": eval_judge, "generator": generator}
-    given = {name: spec for name, spec in named.items() if spec is not None}
-    changed: dict[str, Any] = {name: _with_model(getattr(settings, name), spec) for name, spec in given.items()}
+    """Return the settings with other models; a key for one server is not used for another.
+
+    `judge` and `generator` are specs, or names on offer. Raises NotOfferedError for any other name.
+    """
+    named = {"chat": chat, "eval_judge": eval_judge}
+    changed: dict[str, Any] = {
+        name: _with_model(getattr(settings, name), spec) for name, spec in named.items() if spec is not None
+    }
+    if judge is not None:
+        changed["judge"] = _choose("judge", judge, settings.offered_judges, settings.judge)
+    if generator is not None:
+        changed["generator"] = _choose("generator", generator, settings.offered_generators, settings.generator)
     if detector is not None:
         changed["detector"] = detector
         if "detector" in settings.model_fields_set and server_of(settings.detector) != server_of(detector):
             changed["detector_api_key"] = None
     return settings.model_copy(update=changed)
+
+
+def _choose(kind: str, spec: str, offered: Mapping[str, PartT], default: PartT) -> PartT:
+    if spec in offered:
+        return offered[spec]
+    if offered and _OFFER.fullmatch(spec) and spec not in _TAKEN:
+        raise NotOfferedError(kind, spec, offered)
+    return _with_model(default, spec)
 
 
 def _with_model(part: PartT, spec: str) -> PartT:

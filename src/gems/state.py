@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from langchain_core.messages import AnyMessage, BaseMessage, convert_to_messages
 from langgraph.channels.delta import DeltaChannel
@@ -17,6 +17,7 @@ from pydantic import Field
 from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypedDict
 
+from gems.errors import NotOfferedError
 from gems.options import RunOptions
 from gems.types import (
     Candidate,
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from gems.observability.tracing import Tracing
     from gems.skills.models import SkillRegistry
     from gems.skills.ranking import SkillRanking
+
+T = TypeVar("T")
 
 
 _MOST_SHOWN = 40
@@ -217,6 +220,8 @@ class Context:
     Attributes:
         chats: The chat model of each role.
         generator: The image generator.
+        generators: Those that a run may choose, by name; that of the settings has an empty one.
+        judges: Chat models that a run may choose as its judge, in the same way.
         detector: Finds objects, as a second look beside the judge; None for none.
         images: The image store.
         encodings: The last images as chat models were shown them.
@@ -243,6 +248,8 @@ class Context:
     encodings: EncodedImageCache
     ledger: Ledger
     skills: SkillRegistry
+    generators: Mapping[str, ImageGenerator] = field(default_factory=dict)
+    judges: Mapping[str, ChatClient] = field(default_factory=dict)
     detector: ObjectDetector | None = None
     patches: Patches | None = None
     vision: VisionRecord | None = None
@@ -257,6 +264,14 @@ class Context:
     ahead: dict[str, Ahead] = field(default_factory=dict)
     control: RunControl = field(default_factory=RunControl)
     started: float = field(default_factory=time.monotonic)
+
+    def choose(self, options: Mapping[str, Any]) -> Context:
+        """Return the context with the models that the options of a run name; NotOfferedError for other names."""
+        generator = _offered("generator", options, self.generators, self.generator)
+        judge = _offered("judge", options, self.judges, self.chats["judge"])
+        if generator is self.generator and judge is self.chats["judge"]:
+            return self
+        return replace(self, generator=generator, chats={**self.chats, "judge": judge})
 
     async def end_ahead(self, *, cancel: bool = False) -> None:
         """Wait for what no node waits for any more, or cancel it."""
@@ -274,6 +289,13 @@ class Context:
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:
         """Return a schema for servers that describe the context; callers cannot send one."""
         return core_schema.any_schema()
+
+
+def _offered(kind: str, options: Mapping[str, Any], offered: Mapping[str, T], current: T) -> T:
+    name = options.get(kind) or ""
+    if name and name not in offered:
+        raise NotOfferedError(kind, name, filter(None, offered))
+    return offered.get(name, current)
 
 
 def negative_prompt(state: State) -> str:

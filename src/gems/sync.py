@@ -91,8 +91,8 @@ def generate(
     Args:
         prompt: What to generate, 1 to 20,000 characters.
         chat: Model spec or LangChain chat model; the settings' by default.
-        judge: Model spec of another judge.
-        generator: Model spec or generator; the settings' by default.
+        judge: Model spec of another judge, or the name of one on offer.
+        generator: Model spec, name of one on offer, or generator; the settings' by default.
         out: A `.png` file or a folder for the result.
         metadata: Whether the PNG contains metadata of the run.
         **options: `max_rounds`, `candidates`, `size`, `seed` and so on; see `gems.state.Input`.
@@ -125,8 +125,8 @@ def repair(
         image: A file or its bytes.
         prompt: What the image should show, 1 to 20,000 characters.
         chat: Model spec or LangChain chat model; the settings' by default.
-        judge: Model spec of another judge.
-        generator: Model spec or generator; the settings' by default.
+        judge: Model spec of another judge, or the name of one on offer.
+        generator: Model spec, name of one on offer, or generator; the settings' by default.
         **arguments: `mask`, `instruction`, `out`, `max_rounds` and so on; see `Gems.repair`.
 
     Raises:

@@ -402,6 +402,10 @@ class Options(TypedDict):
     """What the user wants changed in the image that is mended; missing if only the requirements count."""
     ask: NotRequired[bool]
     """Whether a person decides after each round; missing, as in earlier versions, for no."""
+    generator: NotRequired[str]
+    """Name on offer of the generator; missing for that of the settings."""
+    judge: NotRequired[str]
+    """Name on offer of the judge; missing for that of the settings."""
     patches: NotRequired[list[str]]
     """Ids of the patches that the run was started with; missing for none."""
     recipe: NotRequired[DrawingSettings]

@@ -12,6 +12,10 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.store.base import BaseStore
 
+from gems.errors import NotOfferedError
+from tests.support.offers import ASKED, as_environment, kinds
+from tests.support.stub import StubServer
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -92,3 +96,22 @@ async def test_schemas_are_small_and_readable(factory: Any) -> None:
     assert {"prompt", "max_rounds", "size", "seed", "profile", "skills"} <= set(properties)
     assert graph.get_context_jsonschema() is None
     assert "image" in graph.get_output_jsonschema()["properties"]
+
+
+async def test_a_form_names_models_on_offer(factory: Any, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with StubServer() as far:
+        for name, value in as_environment(stub, far).items():
+            monkeypatch.setenv(name, value)
+        graph = await factory()
+        assert {"generator", "judge"} <= graph.get_input_jsonschema()["properties"].keys()
+        result = await graph.ainvoke({**ASKED, "generator": "near", "judge": "strict"})
+        assert (kinds(stub), kinds(far)) == ({"generate"}, {"chat"})
+        assert result["options"]["generator"] == "near"
+        graph.checkpointer, thread = InMemorySaver(), {"configurable": {"thread_id": "a thread"}}
+        await graph.ainvoke({**ASKED, "generator": "far.2"}, thread)
+        drawn = len(stub.calls("generate"))
+        plain = await graph.ainvoke({**ASKED, "prompt": "a red heart", "generator": ""}, thread)
+        assert "generator" not in plain["options"]
+        assert (len(stub.calls("generate")), len(far.calls("images"))) == (drawn, 1)
+        with pytest.raises(NotOfferedError, match="'nobody'"):
+            await graph.ainvoke({**ASKED, "generator": "nobody"}, thread)

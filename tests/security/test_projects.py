@@ -202,6 +202,57 @@ def _used(settings: Settings, field: str) -> tuple[str, str]:
     return part.model, f"{part.api_key.get_secret_value() if part.api_key else ''} {part.extra_body}"
 
 
+OWN = {"fast": {"model": "openai:m@http://127.0.0.1:8/v1", "api_key": "secret", "extra_body": {"token": "secret"}}}
+TAKEN_OVER = {"fast": {"model": EVIL}, "evil": {"model": EVIL, "api_key": "its own"}}
+
+
+@pytest.mark.parametrize("group", ["offered_generators", "offered_judges"])
+@pytest.mark.parametrize("place", ["environment", "own"])
+def test_nothing_on_offer_in_such_a_file_gets_a_key(
+    group: str, place: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"GEMS_{group.upper()}"
+    if place == "environment":
+        monkeypatch.setenv(name, json.dumps(OWN))
+    else:
+        config_file().parent.mkdir(parents=True, exist_ok=True)
+        config_file().write_text(f"{name}={json.dumps(OWN)}\n")
+    own = getattr(load_settings(), group)["fast"]
+    assert own.api_key.get_secret_value() == "secret"
+    (project / ".env").write_text(f"{name}={json.dumps(TAKEN_OVER)}")
+    settings = load_settings()
+    fast, evil = (getattr(settings, group)[each] for each in ("fast", "evil"))
+    assert fast == own if place == "environment" else (fast.api_key, fast.extra_body) == (None, {})
+    # What it brings itself it may send to its own server.
+    assert (evil.model, evil.api_key.get_secret_value()) == (EVIL, "its own")
+
+
+@pytest.mark.parametrize("place", ["environment", "own"])
+def test_no_judge_on_offer_in_such_a_file_gets_common_fields(
+    place: str, project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = '{"token": "secret"}'
+    if place == "environment":
+        monkeypatch.setenv("GEMS_CHAT__EXTRA_BODY", token)
+    else:
+        config_file().parent.mkdir(parents=True, exist_ok=True)
+        config_file().write_text(f"GEMS_CHAT__EXTRA_BODY={token}\n")
+    (project / ".env").write_text(f"GEMS_OFFERED_JUDGES={json.dumps({'evil': {'model': EVIL}})}")
+    assert load_settings().offered_judges == {}
+    assert "GEMS_OFFERED_JUDGES__EVIL" in caplog.text
+    here("skills", "trust", ".")
+    assert load_settings().judge_for("evil").extra_body == {"token": "secret"}
+
+
+def test_models_on_offer_in_such_a_file_have_no_further_fields(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    offered = {"its": {"model": EVIL, "extra_body": {"a": "b"}, "image_hosts": ["evil.example"], "steps": 3}}
+    (project / ".env").write_text(f"GEMS_OFFERED_GENERATORS={json.dumps(offered)}")
+    its = load_settings().offered_generators["its"]
+    assert (its.model, its.extra_body, its.image_hosts, its.steps) == (EVIL, {}, [], 3)
+    for field in ("EXTRA_BODY", "IMAGE_HOSTS"):
+        assert f"GEMS_OFFERED_GENERATORS__ITS__{field}" in caplog.text
+
+
 def test_what_is_changed_after_it_was_trusted_does_not_run(
     project: Path, ran: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -122,13 +122,8 @@ async def checkup(load: Callable[[], Settings], *, draw: bool) -> AsyncGenerator
             yield await _check(name, detail)
         yield await _check("memory", _check_memory(settings))
         yield await _check_skills(settings)
-        for roles, wanted in _group_roles(settings):
-            async for check in check_chat(roles, wanted):
-                yield check
-        if settings.generator.model.startswith("comfyui:"):
-            yield await _check("workflow", asyncio.to_thread(_check_workflow, settings.generator))
-            yield await _check("workflow's nodes", _check_workflow_nodes(settings.generator))
-        yield await check_generator(settings.generator, draw=draw)
+        async for check in _check_models(settings, draw=draw):
+            yield check
         yield await _check("detector", _check_detector(settings))
         yield await _check("server", asyncio.to_thread(_check_server, settings))
         yield await _check("traces", _check_collector(settings))
@@ -275,6 +270,23 @@ def _check_writable(folder: Path) -> str:
     return f"{folder} is writable, {free / 1e9:,.1f} GB free"
 
 
+async def _check_models(settings: Settings, *, draw: bool) -> AsyncGenerator[Check]:
+    """Try all chat models and generators, those on offer included."""
+    chats = [(roles, wanted, "") for roles, wanted in _group_roles(settings)]
+    judges: list[Role] = ["judge"]
+    chats += [(judges, settings.judge_for(name), f"judge {name} on offer") for name in settings.offered_judges]
+    for roles, wanted, name in chats:
+        async for check in check_chat(roles, wanted, name):
+            yield check
+    offered = {f"generator {name} on offer": part for name, part in settings.offered_generators.items()}
+    for name, part in {"generator": settings.generator, **offered}.items():
+        if part.model.startswith("comfyui:"):
+            of = f" of the {name}" if part is not settings.generator else ""
+            yield await _check(f"workflow{of}", asyncio.to_thread(_check_workflow, part))
+            yield await _check(f"workflow's nodes{of}", _check_workflow_nodes(part))
+        yield await check_generator(part, draw=draw, name=name)
+
+
 def _group_roles(settings: Settings) -> Iterator[tuple[list[Role], ChatSettings]]:
     """Group the roles that share a chat model."""
     left = list(get_args(Role))
@@ -285,9 +297,9 @@ def _group_roles(settings: Settings) -> Iterator[tuple[list[Role], ChatSettings]
         yield roles, wanted
 
 
-async def check_chat(roles: list[Role], wanted: ChatSettings) -> AsyncGenerator[Check]:
+async def check_chat(roles: list[Role], wanted: ChatSettings, name: str = "") -> AsyncGenerator[Check]:
     """Try a chat model with what its roles ask of it, and yield each result."""
-    name = f"chat model of {', '.join(roles)}"
+    name = name or f"chat model of {', '.join(roles)}"
     try:
         # One attempt: retries would hide and delay the error. No model needs long for these answers.
         client = open_chat(wanted.model_copy(update={"attempts": 1, "max_tokens": wanted.max_tokens or _MOST_TOKENS}))
@@ -396,9 +408,9 @@ async def _check_workflow_nodes(settings: GeneratorSettings) -> str:
         await generator.aclose()
 
 
-async def check_generator(settings: GeneratorSettings, *, draw: bool) -> Check:
+async def check_generator(settings: GeneratorSettings, *, draw: bool, name: str = "generator") -> Check:
     """Open the generator, and `draw` one image of its smallest size, which may cost money."""
-    return await _check("generator", _check_generator(settings, draw=draw))
+    return await _check(name, _check_generator(settings, draw=draw))
 
 
 async def _check_generator(settings: GeneratorSettings, *, draw: bool) -> str:

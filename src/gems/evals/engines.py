@@ -40,9 +40,10 @@ def settings_for_jobs(settings: Settings, *, uses_chat: bool = True, learn: bool
     """Return the settings for the runs of an output folder.
 
     Samples are independent: experience is off unless `learn` is set. Without `uses_chat` no chat model is
-    needed.
+    needed. All have the models of the folder, so that none is on offer.
     """
-    changed: dict[str, object] = {} if learn else {"experience": "off"}
+    changed: dict[str, object] = {"offered_generators": {}, "offered_judges": {}}
+    changed |= {} if learn else {"experience": "off"}
     if not uses_chat:
         changed |= {name: ChatSettings() for name in ("chat", *get_args(Role))}
     return settings.model_copy(update=changed)

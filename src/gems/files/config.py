@@ -28,6 +28,8 @@ SERVICE = "gems"
 _PLACES = ("home", "checkpoint", "images", "experience", "otel", "otel_text")
 _SERVER_PLACES = ("host", "keys", "cors_origins")
 ROLES = ("planner", "judge", "reflector", "eval_judge")
+_OFFERS = ("offered_generators", "offered_judges")
+"""Groups of models on offer; the section of one of them is `GROUP.NAME`."""
 _REFERENCE = re.compile(r"(env|keyring):([\w.-]+)")
 
 
@@ -64,14 +66,14 @@ class ConfigFileSource(DotEnvSettingsSource):
     def __call__(self) -> dict[str, Any]:
         """Return the settings by field, without keys that cannot be found, which are warned of."""
         found = self.unresolved()
-        for name in ("chat", *ROLES, "generator"):
-            part = found.get(name)
-            if not isinstance(part, dict) or not part.keys() & {"api_key", "extra_body"}:
+        for name in _sections(found):
+            part = dict(_part(found, name))
+            if not part.keys() & {"api_key", "extra_body"}:
                 continue
             if self._server(name, found, {}) != self._server(name, found, self.current_state):
-                found[name] = {key: value for key, value in part.items() if key not in ("api_key", "extra_body")}
+                _put(found, name, {key: part[key] for key in part if key not in ("api_key", "extra_body")})
             elif not _part(self.current_state, name).get("api_key"):
-                found[name] = part | {"api_key": _find_or_warn(part.get("api_key"))}
+                _put(found, name, part | {"api_key": _find_or_warn(part.get("api_key"))})
         for name, default in (("embedder", "auto"), ("detector", "off")):
             if isinstance(named := found.get(f"{name}_api_key"), str):
                 own, used = (str(data.get(name) or default) for data in (found, found | self.current_state))
@@ -81,7 +83,7 @@ class ConfigFileSource(DotEnvSettingsSource):
     @staticmethod
     def _server(name: str, found: Mapping[str, Any], over: Mapping[str, Any]) -> str:
         """Return the server of a section's model, if the settings `over` override those of the file."""
-        for section in (name,) if name == "generator" else (name, "chat"):
+        for section in (name, "chat") if name in ("chat", *ROLES) else (name,):
             if model := _part(over, section).get("model") or _part(found, section).get("model"):
                 return server_of(str(model))
         return server_of("blocks")
@@ -125,22 +127,21 @@ def _harmless(
 
     `own` are those of the user's own file, which has less priority, `over` those of the environment.
     """
-    ignored = [name for name in _PLACES if name in found]
-    ignored += [f"serve__{name}" for name in _SERVER_PLACES if name in _part(found, "serve")]
-    for section in ("chat", *ROLES, "generator"):
+    ignored = [(name, "") for name in _PLACES if name in found]
+    ignored += [("serve", name) for name in _SERVER_PLACES if name in _part(found, "serve")]
+    for section in _sections(found):
         part = _part(found, section)
-        ignored += [f"{section}__{name}" for name in ("extra_body", "image_hosts") if name in part]
+        ignored += [(section, name) for name in ("extra_body", "image_hosts") if name in part]
         if "model" in part and _is_keyed(section, str(part["model"]), own, over):
-            ignored.append(f"{section}__model")
+            # What is on offer is nothing without a model.
+            ignored.append((section, "" if "." in section else "model"))
     embedder = str(found.get("embedder") or "")
     if embedder.strip().startswith("local:") or (embedder and over.get("embedder_api_key")):
-        ignored.append("embedder")
-    kept = {name: value for name, value in found.items() if name not in ignored}
-    for name in ignored:
-        section, _, field = name.partition("__")
-        if field and isinstance(kept.get(section), Mapping):
-            kept[section] = {key: value for key, value in kept[section].items() if key != field}
-    return kept, ignored
+        ignored.append(("embedder", ""))
+    kept = dict(found)
+    for section, field in ignored:
+        _remove(kept, section, field)
+    return kept, ["__".join(filter(None, (*section.split(".", 1), field))) for section, field in ignored]
 
 
 def _is_keyed(section: str, model: str, own: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
@@ -155,7 +156,7 @@ def _is_keyed(section: str, model: str, own: Mapping[str, Any], over: Mapping[st
     before = next(
         (
             str(named)
-            for name in ((section,) if section in ("chat", "generator") else (section, "chat"))
+            for name in ((section, "chat") if section in ROLES else (section,))
             for data in (over, own)
             if (named := _part(data, name).get("model"))
         ),
@@ -171,14 +172,43 @@ def _is_keyed(section: str, model: str, own: Mapping[str, Any], over: Mapping[st
             has_secret(over, role, "api_key", "extra_body") and not has_secret(over, role, "model") for role in ROLES
         )
     # A role gets the common fields, but not the common key.
-    return section in ROLES and any(has_secret(data, "chat", "extra_body") for data in (over, own))
+    is_role = section in ROLES or section.startswith("offered_judges.")
+    return is_role and any(has_secret(data, "chat", "extra_body") for data in (over, own))
 
 
-def _part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = data.get(name)
+def _sections(data: Mapping[str, Any]) -> list[str]:
+    """Return the names of the sections of models, those on offer included."""
+    return ["chat", *ROLES, "generator", *(f"{group}.{name}" for group in _OFFERS for name in _part(data, group))]
+
+
+def _part(data: Mapping[str, Any], section: str) -> Mapping[str, Any]:
+    """Return a section, or a group of models on offer; empty if there is none."""
+    group, _, name = section.partition(".")
+    part = _fields(data.get(group))
+    return _fields(part.get(name)) if name else part
+
+
+def _remove(data: dict[str, Any], section: str, field: str) -> None:
+    """Remove a field of a section, or all of it without a field."""
+    group, _, name = section.partition(".")
+    if field:
+        _put(data, section, {key: value for key, value in _part(data, section).items() if key != field})
+    elif name:
+        data[group] = {key: value for key, value in _part(data, group).items() if key != name}
+    else:
+        data.pop(group)
+
+
+def _fields(part: Any) -> Mapping[str, Any]:
     if isinstance(part, BaseModel):
         return part.model_dump(exclude_unset=True)
     return part if isinstance(part, Mapping) else {}
+
+
+def _put(data: dict[str, Any], section: str, part: Mapping[str, Any]) -> None:
+    """Replace a section."""
+    group, _, name = section.partition(".")
+    data[group] = {**_part(data, group), name: part} if name else part
 
 
 def _find_or_warn(text: str | None) -> str | None:

@@ -129,8 +129,7 @@ def known_secrets(settings: Settings | None) -> tuple[str, ...]:
     """Return the keys in settings and environment, and likely ones in URLs and fields."""
     found = [os.environ.get(name, "") for name in _VARIABLES]
     if settings is not None:
-        chats = (settings.chat, settings.planner, settings.judge, settings.reflector, settings.eval_judge)
-        parts = (*chats, settings.generator)
+        parts = settings.models()
         given = (
             *(part.api_key for part in parts),
             settings.embedder_api_key,

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from gems.models import prices
 from gems.models.specs import parse_chat_spec, parse_generator_spec
 from gems.observability.redaction import redact
+from gems.options import CHOICES, price_settings
 from gems.resources import Resources
-from gems.settings import Settings
+from gems.settings import Settings, with_models
 from gems.state import Context
 from gems.types import Options, Profile, Role, RunRow
 
@@ -66,14 +67,15 @@ def estimate_run(options: Options, resources: Resources, rows: Sequence[RunRow],
         rows: Runs of this home, the newest first.
         settings: Those of the models, which say whose prices come from the table of known models.
     """
-    models, context = resources.models(), resources.context()
-    unpriced = _find_unpriced(context)
+    models, context = resources.models(options), resources.context(options)
+    unpriced = _find_unpriced(context, options)
     found = (_read_past(row, options, models) for row in rows)
     # A run from before the prices were known says nothing about them.
     past = [run for run in found if run is not None and (unpriced or run.usd is not None)][:MOST_RUNS]
     low, high = _range_of(past) if past else _follow_pattern(options, context)
     is_priced = not unpriced and None not in (low.usd, high.usd)
-    tabled = _find_tabled(settings)
+    chosen = {name: options.get(name) or None for name in CHOICES}
+    tabled = _find_tabled(with_models(settings, **chosen))
     origin = f"Prices of {prices.DATE} for {', '.join(tabled)}; settings override them." if tabled else ""
     return Estimate(
         basis="past_runs" if past else "pattern",
@@ -146,14 +148,14 @@ def _price(calls: dict[Role, int], images: int, output: int, context: Context) -
     return total
 
 
-def _find_unpriced(context: Context) -> list[str]:
+def _find_unpriced(context: Context, options: Options) -> list[str]:
     """Return the settings of prices that are not known."""
     names = [role for role, chat in context.chats.items() if chat.price(0, 0) is None]
     # Roles without a model of their own share the common settings.
     shared = len(names) == len(context.chats)
-    owners = ["CHAT"] if shared else [name.upper() for name in names]
-    found = [f"GEMS_{owner}__{way}_USD_PER_MILLION" for owner in owners for way in ("INPUT", "OUTPUT")]
-    return found + (["GEMS_GENERATOR__USD_PER_IMAGE"] if context.generator.capabilities.price_usd is None else [])
+    parts: list[str] = ["chat"] if shared and not options.get("judge") else [*names]
+    parts += ["generator"] if context.generator.capabilities.price_usd is None else []
+    return [name for part in parts for name in price_settings(part, options)]
 
 
 def _find_tabled(settings: Settings) -> list[str]:

@@ -79,7 +79,7 @@ class RunExecutor:
 
     async def execute(self, row: RunRow, start: Start, target: Target) -> AsyncGenerator[Event]:
         """Run the graph to its end, save the result, and yield the events."""
-        context = self._resources.context()
+        context = self._resources.context(row["options"])
         traced = ("profile", "seed", "max_rounds", "candidates")
         facts = {name: value for name, value in row["options"].items() if name in traced}
         with within_run(row["run_id"]), self._resources.tracing.run(row["run_id"], **facts) as (span, tracing):
@@ -107,17 +107,17 @@ class RunExecutor:
                 state = cast("State", snapshot.values)
                 question = snapshot.interrupts[0] if snapshot.interrupts else None
         except GraphDrained:
-            await self._mark(run_id, "interrupted", {"drained": True})
+            await self._mark(row, "interrupted", {"drained": True})
             error = RunDrainedError("The run was interrupted because its process is stopping.")
             error.run_id = run_id
             raise error from None
         except (asyncio.CancelledError, GeneratorExit):
-            await asyncio.shield(self._mark(run_id, "interrupted"))
+            await asyncio.shield(self._mark(row, "interrupted"))
             raise
         except Exception as error:  # noqa: BLE001 - an existing image is always returned
             state, new_warnings = await self._recover(row, error, newest)
         if question is not None:
-            await self._mark(run_id, "interrupted")
+            await self._mark(row, "interrupted")
             raise _answer_needed_error(run_id, question)
         if note := await self._flush_experiences(row, state):
             state = state | {"warnings": [*(state.get("warnings") or []), note]}
@@ -184,7 +184,7 @@ class RunExecutor:
         try:
             return recover_state(state, row, await ledger_drawings(self._resources.ledger, run_id), error)
         except GemsError:
-            await self._mark(run_id, "failed")
+            await self._mark(row, "failed")
             raise
 
     async def _finish(self, row: RunRow, state: State, target: Target) -> Finished:
@@ -203,7 +203,7 @@ class RunExecutor:
             "calls": total_usage(result.usage, chat_only=True)["calls"],
             "usd": total_usage(result.usage)["usd"],
         }
-        await self._mark(result.run_id, status, summary)
+        await self._mark(row, status, summary)
         return Finished(run_id=result.run_id, result=result)
 
     async def _flush_experiences(self, row: RunRow, state: State) -> str:
@@ -216,11 +216,11 @@ class RunExecutor:
             return experiences.outbox.note
         return f"{UNREACHABLE} {fault} The experiences of this run will be written later."
 
-    async def _mark(self, run_id: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
+    async def _mark(self, row: RunRow, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
         """Update the index, which serves listing and limits of users, so errors are only logged."""
-        ledger, price = self._resources.ledger, self._resources.generator.capabilities.price_usd
+        ledger, run_id = self._resources.ledger, row["run_id"]
         try:
-            await ledger.enter_spending(run_id, price)
+            await ledger.enter_spending(run_id, self._resources.image_price(row["options"]))
             await ledger.mark(run_id, status, summary)
         except GemsError as error:
             logger.warning("The run %s could not be marked as %s: %s", run_id, status, error)

@@ -48,7 +48,7 @@ async def create_fork(
     node = "reflector" if prompt is not None or _is_reflected(snapshot) else "judge"
     if decision is not None:
         # The reflector comes next, and writes down what the person said.
-        node, update = "person", update | await _decision_update(decision, state, prompt, resources)
+        node, update = "person", update | await _decision_update(decision, state, prompt, options, resources)
     elif prompt is not None:
         update |= {"current_prompt": prompt, "judge_reasoning": ""}
     elif node == "judge" and state["rounds"][-1]["score"] == 1.0:
@@ -61,7 +61,8 @@ async def create_fork(
         await resources.ledger.enter_fork(run, source["run_id"], number)
         await _copy_history(resources.checkpointer, snapshot.config, run)
         await graph.aupdate_state(thread(run), update, as_node=node)
-        row = await resources.ledger.begin(run, source["prompt"], options, resources.models(), source["owner"])
+        models = resources.models(options)
+        row = await resources.ledger.begin(run, source["prompt"], options, models, source["owner"])
     except BaseException:
         await resources.checkpointer.adelete_thread(run)
         await resources.ledger.forget(run)
@@ -133,10 +134,12 @@ def _fork_options(source: Options, state: State, number: int, given: Input, reso
     return options
 
 
-async def _decision_update(given: Decision, state: State, prompt: str | None, resources: Resources) -> dict[str, Any]:
+async def _decision_update(
+    given: Decision, state: State, prompt: str | None, options: Options, resources: Resources
+) -> dict[str, Any]:
     if prompt is not None:
         raise OptionError("A fork has a prompt or a decision.", hint="Give one of them.")
-    rounds, generator = state["rounds"], resources.generator.capabilities
+    rounds, generator = state["rounds"], resources.context(options).generator.capabilities
     decision = await check_decision(given, rounds, resources.images, generator)
     if decision["action"] not in ("edit", "redraw"):
         raise OptionError(f"A fork cannot begin with {decision['action']}.", hint="Use edit or redraw.")

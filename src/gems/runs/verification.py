@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +18,7 @@ from gems.nodes.checklist import Judgement, ask_verifiers, judge_image
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import complete_requirements, state_requirements
 from gems.nodes.judge import all_met, confirm, doubtful_answers, recheck
-from gems.options import check_prompt
+from gems.options import NO_OPTIONS, check_prompt
 from gems.resources import Resources
 from gems.results import CheckedRequirement, check_requirements
 from gems.state import State
@@ -81,10 +83,12 @@ async def decompose_prompt(prompt: str, resources: Resources) -> Decomposition:
     )
 
 
-def open_work(resources: Resources, images: ImageStore | None = None) -> NodeContext:
-    """Return a context for questions outside of runs, which no ledger records."""
+def open_work(
+    resources: Resources, images: ImageStore | None = None, options: Mapping[str, Any] = NO_OPTIONS
+) -> NodeContext:
+    """Return a context for questions outside of runs, which no ledger records; `options` may name models on offer."""
     return NodeContext(
-        context=replace(resources.context(), images=images or resources.images),
+        context=replace(resources.context(options), images=images or resources.images),
         run_id="",
         round=1,
         profile="balanced",

@@ -14,13 +14,15 @@ import httpx
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from pydantic import SecretStr
 
 from gems.apps.server.app import create_app
 from gems.apps.web import mount
 from gems.errors import ServerError
-from gems.settings import Settings
+from gems.settings import GeneratorSettings, Settings
 from tests.reporting.test_browser import CHROMIUM, FLAGS
 from tests.support.http_server import app_of, begun, gated, keys_of, result, serving
+from tests.support.offers import kinds, offering
 from tests.support.pausable_models import World
 from tests.support.scripted_service import PATIENCE_S, House
 from tests.support.stub import StubServer
@@ -301,6 +303,75 @@ def test_each_key_sees_its_own(browser: Browser, home: str, house: House) -> Non
         expect(page.get_by_role("alert")).to_contain_text("There is no run")
         expect(page.get_by_text("There are no runs yet.")).to_be_visible()
         assert page.locator("article").count() == 0
+
+
+@pytest.fixture
+def shop(tmp_path: Path, stub: StubServer) -> Iterator[tuple[str, StubServer]]:
+    """A server that offers the models of two others."""
+    with StubServer() as far:
+        # It is only looked at.
+        wide = GeneratorSettings(model="openai:dall-e-3", api_key=SecretStr("unused"))
+        settings = offering(tmp_path / "home", stub, far)
+        settings = settings.model_copy(update={"offered_generators": settings.offered_generators | {"wide": wide}})
+        with serving(create_app(settings)) as url:
+            yield url, far
+
+
+def take(page: Page, label: str, name: str) -> None:
+    """Choose a model with the keyboard."""
+    tab_to(page, label)
+    page.keyboard.press("ArrowDown")
+    wanted = page.get_by_role("option", name=re.compile(f"^{re.escape(name)}: "))
+    expect(wanted).to_be_visible()
+    for _ in range(page.get_by_role("option").count()):
+        if "active" in (wanted.get_attribute("class") or "").split():
+            break
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label(label, exact=True)).to_have_value(re.compile(f"^{re.escape(name)}: "))
+
+
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_models_are_chosen_where_there_is_a_choice(
+    browser: Browser, shop: tuple[str, StubServer], stub: StubServer, width: int
+) -> None:
+    url, far = shop
+    with Watched(browser, url, "/web/", width) as page:
+        for label in ("Generator", "Judge"):
+            expect(page.get_by_label(label, exact=True)).to_have_value("Default: built-in world")
+        models = page.get_by_role("list", name="Models")
+        take(page, "Generator", "wide")
+        expect(models).to_contain_text("openai:dall-e-3")
+        page.get_by_role("button", name="Options").click()
+        page.get_by_label("Size").first.click()
+        expect(page.get_by_role("option", name="1792x1024")).to_be_visible()
+        page.get_by_role("option", name="1792x1024").click()
+        photograph(page, f"web-models-{width}")
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        take(page, "Generator", "near")
+        take(page, "Judge", "strict")
+        expect(models).to_contain_text("strict at")
+        # The plain server draws any size, and the other's is kept.
+        expect(page.get_by_label("Size").first).to_have_value("1792x1024")
+        option(page, "Size", "256x256")
+        option(page, "Rounds", "1")
+        draw(page, "two green stars")
+        finished(page)
+        assert (kinds(stub), kinds(far)) == ({"generate"}, {"chat"})
+        page.reload()
+        finished(page)
+        page.get_by_text("Costs and details").click()
+        facts = page.locator(".g-facts")
+        expect(facts).to_contain_text(f"http:{stub.generate_url}")
+        expect(facts).to_contain_text("strict at")
+        expect(page.get_by_role("button", name="Change this image")).to_be_hidden()
+
+
+def test_nothing_is_chosen_where_there_is_one_of_each(browser: Browser, world: str) -> None:
+    with Watched(browser, world, "/web/", DESKTOP) as page:
+        expect(page.get_by_role("list", name="Models")).to_contain_text("Generator: built-in world")
+        for label in ("Generator", "Judge"):
+            expect(page.get_by_label(label, exact=True)).to_have_count(0)
 
 
 def test_what_is_wrong_is_told(browser: Browser, world: str) -> None:

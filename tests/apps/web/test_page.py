@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile
@@ -19,13 +20,14 @@ from gems.apps.web.controller import parse_field
 from gems.generation import GeneratorCapabilities
 from gems.options import OPTIONS as RUN_OPTIONS
 from gems.options import parse_size
-from gems.settings import ServeSettings
+from gems.service import Gems
+from gems.settings import GeneratorSettings, ServeSettings
 from tests.support.scripted_models import settings_at
 from tests.support.scripted_service import House, Pause
 
 pytestmark = pytest.mark.skipif(not mount.is_installed(), reason="no Gradio")
-OPTIONS = (3.0, 1.0, "", "7", "balanced", "auto", "", "auto", False, True)
-EMPTY = (3.0, 1.0, None, None, None, None, None, None, None, None)
+OPTIONS = (3.0, 1.0, "", "7", "balanced", "auto", "", "auto", False, True, "", "")
+EMPTY = (3.0, 1.0, *[None] * 10)
 
 
 @asynccontextmanager
@@ -62,13 +64,14 @@ async def test_a_run_is_begun_and_watched(tmp_path: Path) -> None:
         assert (number, problem) == ("", "")
         told = await watched(page, run_id)
         assert visible(*told[0][3:5]) == [True, False]
-        status, trouble, _, *buttons, asked, progress = told[-1]
+        status, trouble, _, *buttons, asked, change, progress = told[-1]
+        buttons.append(change)
         assert visible(asked) == [False]
         assert progress == ""
         assert status.startswith("Every requirement is met.")
         assert trouble == ""
         assert run_id in next(html for _, _, html, *_ in reversed(told) if not is_skipped(html))
-        assert visible(*buttons) == [False, True]
+        assert visible(*buttons) == [False, True, False]
         assert page._newest == {}
         assert run_id in await page._find(asking(), "CAT")
 
@@ -116,13 +119,13 @@ async def test_unknown_runs_are_told(tmp_path: Path) -> None:
         assert "There is no run" in (await page._continue(asking(), "unknown", "", "more", 1.0))[2]
         assert "There is no run" in await page._stop(asking(), "unknown")
         assert "There is no run" in (await page._decide(asking(), "unknown", "", "more", 1.0, "edit", ""))[2]
-        ((status, trouble, _, *buttons, _, _),) = await watched(page, "unknown")
+        ((status, trouble, _, *buttons, _, _, _),) = await watched(page, "unknown")
         assert status == ""
         assert "There is no run" in trouble
         assert visible(buttons[0]) == [False]
-        ((*texts, cancel, further, asked, progress),) = await watched(page, "")
+        ((*texts, cancel, further, asked, change, progress),) = await watched(page, "")
         assert [*texts, progress] == ["", "", "", ""]
-        assert visible(cancel, further, asked) == [False, False, False]
+        assert visible(cancel, further, asked, change) == [False] * 4
 
 
 async def test_a_newer_watch_takes_the_page_over(tmp_path: Path) -> None:
@@ -192,13 +195,39 @@ async def test_a_seed_is_locked(tmp_path: Path) -> None:
 async def test_the_models_and_sizes_of_the_server_are_offered(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with opened(house) as page:
-        heading, sizes, change = await page._greet(asking())
-        assert visible(change) == [house.generator.capabilities.editing]
+        heading, sizes, *choices = await page._greet(asking())
+        assert visible(*choices) == [False] * 3
         assert f"Generator: <strong>{house.generator.capabilities.model}" in heading
         assert "Judge: <strong>" in heading
         assert sizes["choices"][0] == ("Automatic", "")
         width, height = house.generator.capabilities.default_size
         assert f"{width}x{height}" in dict(sizes["choices"]).values()
+
+
+async def test_models_on_offer_are_chosen(tmp_path: Path) -> None:
+    from gems.apps.web.page import _Page
+
+    wide = {"wide": GeneratorSettings(model="openai:dall-e-3", api_key=SecretStr("unused"))}
+    settings = settings_at(tmp_path, serve=ServeSettings(web=False), offered_generators=wide)
+    app = create_app(settings, Gems(settings, chat=House(tmp_path).chat, generator=House(tmp_path).generator))
+    async with app.router.lifespan_context(app):
+        page = _Page(mount.create_controller(app, settings))
+        heading, sizes, row, generators, judges = await page._greet(asking())
+        assert visible(row, generators, judges) == [True, True, False]
+        (default, empty), (label, name) = generators["choices"]
+        assert (default.partition(":")[0], empty, name) == ("Default", "", "wide")
+        assert label == "wide: openai:dall-e-3"
+        assert "dall-e-3" not in heading
+        before = dict(sizes["choices"]).values()
+        heading, sizes = await page._choose(asking(), next(size for size in before if size), "wide", "")
+        assert "Generator: <strong>openai:dall-e-3" in heading
+        assert "1792x1024" in dict(sizes["choices"]).values()
+        # What the chosen generator does not draw is no choice any more.
+        assert sizes["value"] == ""
+        assert (await page._choose(asking(), "1792x1024", "wide", None))[1]["value"] == "1792x1024"
+        assert [is_skipped(each) for each in await page._choose(asking(), "", "nobody", "")] == [True, True]
+        problem = (await page._begin(asking(), "a cat", *OPTIONS[:-2], "nobody", ""))[2]
+        assert "is not on offer" in problem
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import typer
 
 from gems.apps.cli import options
 from gems.apps.cli.errors import handle_errors
-from gems.options import OPTIONS, Interface, RunOptions
+from gems.options import CHOICES, OPTIONS, Interface, RunOptions
 
 if TYPE_CHECKING:
     from gems.apps.cli.runner import Runner
@@ -103,7 +103,7 @@ def _argument(name: str, kind: Any, given: Mapping[str, Any]) -> Any:
     if is_dataclass(kind) and isinstance(kind, type):
         return kind(**{field.name: given[field.name] for field in fields(kind)})
     if kind is RunOptions:
-        return {name: given[name] for name in OPTIONS if name in given}
+        return {name: given[name] for name in OPTIONS if name in given and name not in CHOICES}
     return given[name]
 
 

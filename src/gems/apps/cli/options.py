@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gems.errors import OptionError
-from gems.options import MAX_IMAGES, Interface, Option, options_of
+from gems.options import CHOICES, MAX_IMAGES, Interface, Option, options_of
 
 if TYPE_CHECKING:
     from gems.settings import Settings
@@ -55,7 +55,9 @@ Chat = Annotated[
     str | None,
     option("SPEC", "Chat model: blocks, openai:MODEL@BASE_URL or langchain:PROVIDER:MODEL. Default: from settings."),
 ]
-Judge = Annotated[str | None, option("SPEC", "Chat model that judges. Default: the chat model.")]
+Judge = Annotated[
+    str | None, option("SPEC", "Chat model that judges, or the name of one on offer. Default: the chat model.")
+]
 Out = Annotated[Path | None, path_option("PATH", "PNG file or folder for the image. Default: GEMS_HOME/outputs.")]
 Mask = Annotated[
     Path | None,
@@ -70,6 +72,9 @@ Debug = Annotated[bool, typer.Option("--debug", envvar="GEMS_DEBUG", help="Show 
 def run_options(interface: Interface) -> Iterator[Parameter]:
     """Yield the parameters of a command for the options of runs."""
     for option in options_of(interface).values():
+        if option.name in CHOICES:
+            # Flags of `Models`.
+            continue
         yield _flag(option) if option.type is bool else _parameter(option)
 
 
@@ -110,7 +115,7 @@ class Models:
         option(
             "SPEC",
             "Image generator: blocks, diffusers:NAME_OR_DIR, openai:MODEL@BASE_URL, openai-chat:MODEL@BASE_URL, "
-            "comfyui:WORKFLOW.json@URL, a1111:URL or http:URL. Default: from settings.",
+            "comfyui:WORKFLOW.json@URL, a1111:URL or http:URL, or the name of one on offer. Default: from settings.",
         ),
     ] = None
     detector: Annotated[
@@ -128,6 +133,10 @@ class Models:
 
         given = {"chat": self.chat, "judge": self.judge, "generator": self.generator, "detector": self.detector}
         return with_models(load_settings(), **given)
+
+    def unchosen(self) -> dict[str, str]:
+        """Return the options of a run that give up its choice among models on offer for those named here."""
+        return {name: "" for name in CHOICES if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True, slots=True)

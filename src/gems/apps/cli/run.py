@@ -13,7 +13,7 @@ from gems.apps.cli import options
 from gems.apps.cli.command import command
 from gems.apps.cli.errors import BEST_EFFORT, MET
 from gems.apps.text import clean_text, format_requirement, format_usd, pluralize
-from gems.errors import PromptError
+from gems.errors import OptionError, PromptError
 from gems.options import RunOptions
 
 if TYPE_CHECKING:
@@ -197,7 +197,8 @@ def fork(
         known = await gems.show(source)
         shared = {"rounds": known.rounds[:number], "experiences": known.experiences[:number], "run_id": ""}
         view = RunView.of(known.model_copy(update=shared))
-        events = gems.stream_fork(source, number, prompt, **given, out=out, metadata=not no_metadata)
+        own = {**given, **models.unchosen(), "out": out, "metadata": not no_metadata}
+        events = gems.stream_fork(source, number, prompt, **own)  # type: ignore[arg-type]
         if not runner.quiet:
             typer.echo(f"forked from {source} after round {number}", err=True)
         return view, events
@@ -232,6 +233,12 @@ def resume(
 
     async def start(gems: Gems) -> tuple[RunView, AsyncGenerator[Event]]:
         known = await gems.show(await runner.resolve_run_id(gems, run_id))
+        for name in models.unchosen():
+            if chosen := known.options.get(name):
+                raise OptionError(
+                    f"The run {known.run_id} chose the {name} {chosen!r}, and keeps it: --{name} has no effect.",
+                    hint=f"Resume it without --{name}, or continue with another one in a fork.",
+                )
         return RunView.of(known), gems.stream_resume(known.run_id, answer, out=out, metadata=not no_metadata)
 
     return runner.execute(models, start, out=out, metadata=not no_metadata)

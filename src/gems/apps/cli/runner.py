@@ -84,8 +84,8 @@ class Runner(View):
         """Run a task that needs no generator, and without `settings` no chat model either."""
         if settings is None:
             chats = {name: ChatSettings() for name in ("chat", "planner", "judge", "reflector")}
-            settings = load_settings().model_copy(update=chats)
-        without_generator = settings.model_copy(update={"generator": GeneratorSettings()})
+            settings = load_settings().model_copy(update={**chats, "offered_judges": {}})
+        without_generator = settings.model_copy(update={"generator": GeneratorSettings(), "offered_generators": {}})
 
         async def coroutine() -> T:
             async with Gems(without_generator) as gems:

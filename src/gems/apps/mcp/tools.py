@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from inspect import Parameter, signature
@@ -123,7 +123,7 @@ class Tools:
         row = await self.access.row(caller, run_id)
         if not self.manager.is_working(run_id):
             left = await images_left(self.manager.gems, row)
-            await self._start_run(caller, left, self.manager.resume(run_id, answer), until)
+            await self._start_run(caller, left, row["options"], self.manager.resume(run_id, answer), until)
         return await self._answer(run_id, context, until, link=link, wait=wait)
 
     @_with_run_options("edit_image")
@@ -179,7 +179,7 @@ class Tools:
         picture, caller, until = self._picture(path, image), self._caller(context), self._until()
         arguments = cast("RunArguments", {**options, **given, "owner": caller.owner})
         starting = self.manager.repair(picture, prompt, **arguments)
-        run_id = await self._start_run(caller, max_images(arguments), starting, until)
+        run_id = await self._start_run(caller, max_images(arguments), arguments, starting, until)
         return await self._answer(run_id, context, until, link=link, wait=wait)
 
     async def verify_image(
@@ -234,9 +234,11 @@ class Tools:
         """Return the `time.monotonic()` at which a call that begins now is answered."""
         return time.monotonic() + self.answer_s
 
-    async def _start_run(self, caller: Caller, images: int, starting: Awaitable[str], until: float) -> str:
+    async def _start_run(
+        self, caller: Caller, images: int, options: Mapping[str, Any], starting: Awaitable[str], until: float
+    ) -> str:
         """Start a run within the limits of the caller's key; cancelling this call cancels the run."""
-        task = asyncio.ensure_future(self._admitted(caller, images, starting, until))
+        task = asyncio.ensure_future(self._admitted(caller, images, options, starting, until))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -244,10 +246,12 @@ class Tools:
                 await self.manager.cancel(await task)
             raise
 
-    async def _admitted(self, caller: Caller, images: int, starting: Awaitable[str], until: float) -> str:
+    async def _admitted(
+        self, caller: Caller, images: int, options: Mapping[str, Any], starting: Awaitable[str], until: float
+    ) -> str:
         try:
             # The rest of the time is for the run.
-            async with self.access.beginning(caller, images, until=until - self.answer_s / 2):
+            async with self.access.beginning(caller, images, options=options, until=until - self.answer_s / 2):
                 return await starting
         finally:
             if asyncio.iscoroutine(starting):
@@ -287,7 +291,7 @@ class Tools:
     ) -> Answer:
         caller, until = self._caller(context), self._until()
         starting = self.manager.start(prompt, **arguments | {"owner": caller.owner})
-        run_id = await self._start_run(caller, max_images(arguments), starting, until)
+        run_id = await self._start_run(caller, max_images(arguments), arguments, starting, until)
         return await self._answer(run_id, context, until, link=link, wait=wait)
 
     async def _answer(self, run_id: str, context: Context[Any, Any], until: float, *, link: bool, wait: bool) -> Answer:

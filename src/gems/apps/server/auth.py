@@ -37,7 +37,7 @@ from gems.errors import (
 from gems.events import Event, Finished
 from gems.files.shared import changing, write_atomically
 from gems.memory.run_filter import RunFilter
-from gems.options import DEFAULT_ROUNDS, MAX_ROUNDS
+from gems.options import DEFAULT_ROUNDS, MAX_ROUNDS, NO_OPTIONS
 from gems.service import Gems
 from gems.settings import ServeSettings, Settings
 from gems.types import RunRow
@@ -224,18 +224,23 @@ class Access:
             raise UnknownKeyError("The API key is invalid." if sent else "The API key is missing.")
         return Caller(key)
 
-    async def admit(self, caller: Caller, images: int, runs: int = 1) -> None:
+    async def admit(self, caller: Caller, images: int, runs: int = 1, options: Mapping[str, Any] = NO_OPTIONS) -> None:
         """Raise NoPlaceError or QuotaReachedError unless the caller may start `runs` runs of `images` images in all."""
         if (key := caller.key) is None:
             return
         # In whichever process they are.
         working = await self._manager.gems.runs(wanted=RunFilter(owner=key.name, status="running"))
-        await self.check_quotas(caller, images, working)
+        await self.check_quotas(caller, images, working, options)
         if len(working) + runs > key.runs_at_a_time:
             raise NoPlaceError(f"{len(working)} runs are in progress; the limit for this key is {key.runs_at_a_time}.")
 
-    async def check_quotas(self, caller: Caller, images: int = 0, working: Sequence[RunRow] = ()) -> None:
-        """Raise QuotaReachedError if a limit for 24 hours is reached; `working` are runs in progress."""
+    async def check_quotas(
+        self, caller: Caller, images: int = 0, working: Sequence[RunRow] = (), options: Mapping[str, Any] = NO_OPTIONS
+    ) -> None:
+        """Raise QuotaReachedError if a limit for 24 hours is reached; `working` are runs in progress.
+
+        `options` are those of the run that may begin, whose models must have prices if dollars are limited.
+        """
         if (key := caller.key) is None:
             return
         gems, now = self._manager.gems, datetime.now(UTC)
@@ -255,10 +260,10 @@ class Access:
         if key.tokens_per_day is None and key.usd_per_day is None:
             return
         if key.usd_per_day is not None:
-            self._check_prices(key)
-        price = gems.resources.generator.capabilities.price_usd
-        spent = await gems.resources.ledger.spending_for(key.name, now - _DAY)
-        spent += [await gems.resources.ledger.unentered_spending(row["run_id"], price) for row in working]
+            self._check_prices(key, options)
+        ledger, price_of = gems.resources.ledger, gems.resources.image_price
+        spent = await ledger.spending_for(key.name, now - _DAY)
+        spent += [await ledger.unentered_spending(row["run_id"], price_of(row["options"])) for row in working]
         for limit, unit, used in (
             (key.tokens_per_day, "tokens", [(one.at, float(one.tokens)) for one in spent]),
             (key.usd_per_day, "US dollars", [(one.at, one.usd) for one in spent]),
@@ -272,9 +277,9 @@ class Access:
                     retry_after_s=_seconds_until_free(used, limit * (1 - 1e-9), now),
                 )
 
-    def _check_prices(self, key: Key) -> None:
+    def _check_prices(self, key: Key, options: Mapping[str, Any]) -> None:
         """Raise ConfigurationError if dollars are limited and cannot be counted."""
-        context = self._manager.gems.resources.context()
+        context = self._manager.gems.resources.context(options)
         unknown = [role for role, chat in context.chats.items() if chat.price(0, 0) is None]
         if unknown or context.generator.capabilities.price_usd is None:
             named = f"of the {unknown[0]}" if unknown else "of an image"
@@ -290,6 +295,7 @@ class Access:
         images: int,
         runs: int = 1,
         *,
+        options: Mapping[str, Any] = NO_OPTIONS,
         until: float | None = None,
         tell: Callable[[QueuePlace], None] | None = None,
     ) -> AsyncIterator[None]:
@@ -305,21 +311,23 @@ class Access:
         async with AsyncExitStack() as stack:
 
             async def enter() -> None:
-                await stack.enter_async_context(self._admitted(caller, images, runs))
+                await stack.enter_async_context(self._admitted(caller, images, runs, options))
 
             until = time.monotonic() + self._serve.deadline_s * _WAITED if until is None else until
             await self.queue.start(caller.owner, enter, until, tell)
             yield
 
     @asynccontextmanager
-    async def _admitted(self, caller: Caller, images: int, runs: int) -> AsyncIterator[None]:
+    async def _admitted(
+        self, caller: Caller, images: int, runs: int, options: Mapping[str, Any]
+    ) -> AsyncIterator[None]:
         most = self._serve.runs_at_a_time
         async with AsyncExitStack() as stack:
             if caller.key is not None:
                 slot = zlib.crc32(caller.owner.encode()) % _SLOTS
                 await stack.enter_async_context(self._beginning[slot])
                 await stack.enter_async_context(self._alone(slot))
-                await self.admit(caller, images, runs)
+                await self.admit(caller, images, runs, options)
             working = len(self._manager.working()) + self._starting
             if most is not None and working and working + runs > most:
                 raise _all_taken(working, most)

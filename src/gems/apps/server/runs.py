@@ -57,7 +57,7 @@ _NOTHING_KNOWN = "-"
 async def start_run(service: Service, caller: Caller, request: RunRequest) -> str:
     """Start a run of the caller within the limits of their key, and return its id."""
     given = request.given()
-    async with service.access.beginning(caller, max_images(given)):
+    async with service.access.beginning(caller, max_images(given), options=given):
         if "source" in given:
             # Decoded here, so that a caller's text is never used as a path.
             given["source"] = decode_base64(given["source"], "source")
@@ -70,7 +70,7 @@ async def repair_image(service: Service, caller: Caller, body: RepairBody) -> st
     image, prompt = decode_base64(given.pop("image"), "image"), given.pop("prompt")
     if "mask" in given:
         given["mask"] = decode_base64(given["mask"], "mask")
-    async with service.access.beginning(caller, max_images(given)):
+    async with service.access.beginning(caller, max_images(given), options=given):
         return await service.manager.repair(image, prompt, **given, owner=caller.owner)
 
 
@@ -79,7 +79,7 @@ async def resume_run(service: Service, caller: Caller, run_id: str, answer: str 
     row = await service.access.row(caller, run_id)
     if service.manager.is_working(run_id):
         return run_id
-    async with service.access.beginning(caller, await images_left(service.gems, row)):
+    async with service.access.beginning(caller, await images_left(service.gems, row), options=row["options"]):
         return await service.manager.resume(run_id, answer)
 
 
@@ -103,7 +103,7 @@ async def fork_run(service: Service, caller: Caller, run_id: str, request: ForkR
     decision = None if request.decision is None else request.decision.decision()
     options: dict[str, Any] = {**row["options"], **given}
     left = max(1, options["max_rounds"] - number) * options["candidates"]
-    async with service.access.beginning(caller, left):
+    async with service.access.beginning(caller, left, options=options):
         return await service.manager.fork(run_id, number, prompt, decision=decision, **given)
 
 

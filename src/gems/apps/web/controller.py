@@ -11,11 +11,11 @@ from gems.apps.run_view import RoundView, RunView
 from gems.apps.server.auth import Caller, KeyFile, UnknownKeyError, max_images
 from gems.apps.server.dependencies import Service
 from gems.apps.web.auth import Links
-from gems.apps.web.rendering import PageUrls, gallery_html, run_html
+from gems.apps.web.rendering import PageUrls, gallery_html, model_name, run_html
 from gems.errors import AnswerNeededError, GemsError, OptionError, PromptError
 from gems.events import Judged, Reflected, Stopped
 from gems.memory.run_filter import RunFilter
-from gems.options import MAX_ROUNDS, Option, RunArguments, options_of
+from gems.options import MAX_ROUNDS, NO_OPTIONS, Option, RunArguments, options_of
 from gems.types import Decision, DecisionRequest
 
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
@@ -79,7 +79,7 @@ class Controller:
         """Start a run and return its id."""
         arguments = parse_form(form)
         arguments["owner"] = caller.owner
-        async with self.service.access.beginning(caller, max_images(arguments)):
+        async with self.service.access.beginning(caller, max_images(arguments), options=arguments):
             return await self.service.manager.start(prompt, **arguments)
 
     async def go_on(self, caller: Caller, run_id: str, number: int | None, feedback: str, rounds: int) -> str:
@@ -94,9 +94,9 @@ class Controller:
         base = _base_round(run, number)
         prompt = f"{base.prompt.rstrip().rstrip('.')}. {feedback.strip()}"
         most = min(MAX_ROUNDS, base.number + max(1, rounds))
-        options = run.result.options if run.result else None
-        candidates = options["candidates"] if options else 1
-        async with self.service.access.beginning(caller, (most - base.number) * candidates):
+        options = run.result.options if run.result else NO_OPTIONS
+        images = (most - base.number) * options.get("candidates", 1)
+        async with self.service.access.beginning(caller, images, options=options):
             return await self.service.manager.fork(run_id, base.number, prompt, max_rounds=most)
 
     async def decide(self, caller: Caller, run_id: str, number: int | None, decision: Decision, rounds: int) -> str:
@@ -108,13 +108,14 @@ class Controller:
         base = _base_round(run, number)
         if decision["action"] in ("edit", "accept"):
             decision["parent"] = base.image
-        candidates = run.result.options["candidates"] if run.result else 1
+        options = run.result.options if run.result else NO_OPTIONS
+        candidates = options.get("candidates", 1)
         if run.question is not None:
-            async with self.service.access.beginning(caller, candidates):
+            async with self.service.access.beginning(caller, candidates, options=options):
                 return await self.service.manager.resume(run_id, decision)
         newest = max(known for known, view in run.rounds.items() if view.score is not None)
         most = min(MAX_ROUNDS, newest + max(1, rounds))
-        async with self.service.access.beginning(caller, (most - newest) * candidates):
+        async with self.service.access.beginning(caller, (most - newest) * candidates, options=options):
             return await self.service.manager.fork(run_id, newest, decision=decision, max_rounds=most, ask=True)
 
     async def cancel(self, caller: Caller, run_id: str) -> None:
@@ -171,8 +172,26 @@ class Controller:
 
     def html(self, caller: Caller, run: RunView, chosen: int | None = None) -> str:
         """Render a run for a caller."""
-        can_edit = self.service.gems.resources.generator.capabilities.editing
-        return run_html(run, self.urls(caller), chosen, can_edit=can_edit)
+        return run_html(run, self.urls(caller), chosen, can_edit=self.can_edit(run))
+
+    def can_edit(self, run: RunView) -> bool:
+        """Return whether the generator of a run edits images; false if it is not on offer any more."""
+        found = self.service.gems.resources.find_generator(run.result.options if run.result else NO_OPTIONS)
+        return found is not None and found.capabilities.editing
+
+    def models(self) -> dict[str, list[tuple[str, str]]]:
+        """Return labels and names of the generators and judges that a run may choose, the default with an empty one."""
+        resources = self.service.gems.resources
+        generators = {"": resources.generator, **resources.generators}
+        judges = {"": resources.chats["judge"], **resources.judges}
+        models = {
+            "generator": {name: generator.capabilities.model for name, generator in generators.items()},
+            "judge": {name: client.name for name, client in judges.items()},
+        }
+        return {
+            kind: [(f"{name or 'Default'}: {model_name(model)}", name) for name, model in named.items()]
+            for kind, named in models.items()
+        }
 
     def urls(self, caller: Caller) -> PageUrls:
         """Return functions that create links for a caller."""

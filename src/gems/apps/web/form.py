@@ -6,9 +6,9 @@ from math import sqrt
 from typing import Any
 
 from gems.apps.web.controller import has_slider
-from gems.errors import SizeError
+from gems.errors import OptionError, SizeError
 from gems.generation import GeneratorCapabilities
-from gems.options import Option, options_of
+from gems.options import CHOICES, Option, options_of, parse_size
 
 _RATIOS = {"Square": (1, 1), "Landscape": (4, 3), "Portrait": (3, 4), "Wide": (16, 9), "Tall": (9, 16)}
 """Width to height, by name."""
@@ -36,6 +36,15 @@ def size_presets(generator: GeneratorCapabilities) -> list[tuple[str, str]]:
     return presets
 
 
+def fitting_size(size: str | None, generator: GeneratorCapabilities) -> str:
+    """Return the size if a generator supports it, else that of *Automatic*."""
+    try:
+        generator.check_size(*parse_size(size or ""))
+    except (OptionError, SizeError):
+        return ""
+    return size or ""
+
+
 def _side(squared: float, generator: GeneratorCapabilities) -> int:
     multiple = generator.size_multiple
     return round(sqrt(squared) / multiple) * multiple
@@ -51,11 +60,17 @@ class Form:
             )
             self.generate = gr.Button("Generate", variant="primary", elem_id="draw", scale=0, min_width=140)
             self.cancel = gr.Button("Cancel", visible=False, elem_id="cancel", scale=0, min_width=140)
+        options = list(options_of("web").values())
+        fields: dict[str, Any] = {}
+        with gr.Row(visible=False, elem_id="models") as self.models:
+            for option in options:
+                if option.name in CHOICES:
+                    fields[option.name] = _create_field(gr, option)
+        self.choices = {name: fields[name] for name in CHOICES}
+        """Fields of the models, which are shown where there is a choice."""
         with gr.Accordion("Options", open=False, elem_id="options"):
-            options = list(options_of("web").values())
             sliders = [option for option in options if has_slider(option)]
-            others = [option for option in options if option not in sliders]
-            fields: dict[str, Any] = {}
+            others = [option for option in options if option not in sliders and option.name not in CHOICES]
             for row in (sliders, *(others[start : start + 3] for start in range(0, len(others), 3))):
                 with gr.Row():
                     for option in row:
@@ -98,6 +113,9 @@ def _create_field(gr: Any, option: Option) -> Any:
     about = {"label": option.label, "info": option.help}
     if option.name == "size":
         return gr.Dropdown([("Automatic", "")], value="", allow_custom_value=True, **about)
+    if option.name in CHOICES:
+        # The page's choices are known when it is opened, and a server that was started anew does not know them.
+        return gr.Dropdown([], value=None, allow_custom_value=True, visible=False, min_width=220, label=option.label)
     if option.choices:
         return gr.Dropdown([*option.choices], value=option.default, **about)
     if option.type is bool:

@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from starlette.routing import Mount
 
 from gems.apps.web.controller import Controller, parse_field
-from gems.apps.web.form import DecisionForm, Form, size_presets
+from gems.apps.web.form import DecisionForm, Form, fitting_size, size_presets
 from gems.apps.web.rendering import heading_html, problem_html, progress_html, script, status_text, style
-from gems.errors import GemsError
+from gems.errors import GemsError, NotOfferedError
 from gems.generation import COMMON_SEEDS
 from gems.nodes.person import read_decision
 from gems.options import OPTIONS, options_of
@@ -119,12 +119,16 @@ class _Page:
         here = [self._run, self._round]
         form = self._form
         person = self._decision
-        outputs = [self._status, self._run_error, self._shown, form.cancel, person.box, person.asked, self._progress]
+        outputs = [self._status, self._run_error, self._shown, form.cancel]
+        outputs += [person.box, person.asked, person.change, self._progress]
         watched: dict[str, Any] = {"fn": self._watch, "inputs": here, "outputs": outputs}
         searched: dict[str, Any] = {"fn": self._find, "inputs": [self._search], "outputs": [self._gallery]}
         self.blocks.load(None, None, here, js=_READ_URL, **_UNQUEUED).then(**watched, **_UNLIMITED)
         self.blocks.load(**searched, **_UNQUEUED)
-        self.blocks.load(self._greet, None, [self._heading, form.size, person.change], **_UNQUEUED)
+        models = [*form.choices.values()]
+        self.blocks.load(self._greet, None, [self._heading, form.size, form.models, *models], **_UNQUEUED)
+        chosen = [field.change for field in models]
+        gr.on(chosen, self._choose, [form.size, *models], [self._heading, form.size], **_UNQUEUED)
         form.lock.input(self._lock, [self._run, form.lock], [form.seed], **_UNQUEUED)
         self._search.submit(**searched, **_UNQUEUED)
         begun = [*here, self._button_error]
@@ -145,10 +149,24 @@ class _Page:
         form.cancel.click(self._stop, [self._run], [self._button_error], **_UNQUEUED)
 
     async def _greet(self, request: Request) -> tuple[Any, ...]:
-        resources = self._controller.service.gems.resources
-        generator = resources.generator.capabilities
-        heading = heading_html(request.username or "", resources.models())
-        return heading, gr.update(choices=size_presets(generator)), gr.update(visible=generator.editing)
+        offered = self._controller.models()
+        fields = [gr.update(choices=found, value="", visible=len(found) > 1) for found in offered.values()]
+        are_shown = gr.update(visible=any(len(found) > 1 for found in offered.values()))
+        return (*await self._choose(request, "", "", ""), are_shown, *fields)
+
+    async def _choose(
+        self, request: Request, size: str | None, generator: str | None, judge: str | None
+    ) -> tuple[Any, ...]:
+        """Return the heading with the chosen models, and the sizes of the chosen generator."""
+        resources, options = self._controller.service.gems.resources, {"generator": generator, "judge": judge}
+        try:
+            models, context = resources.models(options), resources.context(options)
+        except NotOfferedError:
+            # *Generate* tells it.
+            return gr.skip(), gr.skip()
+        able = context.generator.capabilities
+        sizes = gr.update(choices=size_presets(able), value=fitting_size(size, able))
+        return heading_html(request.username or "", models), sizes
 
     async def _lock(self, request: Request, run_id: str | None, is_locked: bool | None) -> str:
         """Return the seed of the shown run, or a new one without a run; none if it is unlocked."""
@@ -165,12 +183,12 @@ class _Page:
         return str(secrets.randbelow(COMMON_SEEDS))
 
     async def _watch(self, request: Request, run_id: str | None, number: str | None) -> AsyncGenerator[Any]:
-        """Yield updates of status, error, run, Cancel, feedback, decisions and progress."""
+        """Yield updates of status, error, run, Cancel, feedback, decisions, Change and progress."""
         token, session = object(), request.session_hash or ""
         self._newest[session] = token
         hidden, shown, before = gr.update(visible=False), gr.update(visible=True), ""
         if not run_id:
-            yield "", "", "", hidden, hidden, hidden, ""
+            yield "", "", "", hidden, hidden, hidden, hidden, ""
             return
         try:
             caller = self._controller.caller(request.username)
@@ -184,10 +202,11 @@ class _Page:
                     fresh = html if html != before else gr.skip()
                     cancel = shown if run.is_working else hidden
                     asked = shown if run.question else hidden
-                    yield status_text(run), "", fresh, cancel, feedback, asked, progress_html(run)
+                    change = gr.update(visible=self._controller.can_edit(run))
+                    yield status_text(run), "", fresh, cancel, feedback, asked, change, progress_html(run)
                     before = html
         except GemsError as error:
-            yield "", problem_html(error), gr.skip(), hidden, gr.skip(), gr.skip(), ""
+            yield "", problem_html(error), gr.skip(), hidden, gr.skip(), gr.skip(), gr.skip(), ""
         finally:
             if self._newest.get(session) is token:
                 del self._newest[session]

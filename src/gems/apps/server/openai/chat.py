@@ -23,6 +23,7 @@ from gems.apps.server.openai.responses import responses_router
 from gems.apps.server.openai.runs import (
     StartedRuns,
     check_model,
+    chosen_models,
     load_png,
     model_names,
     outcome_text,
@@ -59,8 +60,7 @@ async def complete(
 ) -> schemas.ChatAnswer | EventSourceResponse:
     """Generate or edit an image as the last user message asks; reply with progress, then the image."""
     service = service_of(request)
-    check_model(service, body.model)
-    asked = await read_request(service, caller, body.messages)
+    asked = await read_request(service, caller, body.messages, chosen_models(service, body))
     if asked.helper is not None:
         return _answer_helper(service, asked.helper, body)
     begun = await start_runs(service, caller, asked.prompt, body, source=asked.source)

@@ -47,8 +47,10 @@ class ChatRequest:
     helper: str | None = None
 
 
-async def read_request(service: Service, caller: Caller, messages: Sequence[schemas.Message]) -> ChatRequest:
-    """Return what the newest user message asks for.
+async def read_request(
+    service: Service, caller: Caller, messages: Sequence[schemas.Message], chosen: Mapping[str, Any]
+) -> ChatRequest:
+    """Return what the newest user message asks for, of a run with the options `chosen`.
 
     Raises:
         AnswerError: there is none, it has no text, or one of its pictures cannot be read.
@@ -65,9 +67,9 @@ async def read_request(service: Service, caller: Caller, messages: Sequence[sche
     turns = [_read_turn(message) for message in given if message.role in ("user", "assistant")]
     _check_newest(messages[users[-1]], turns[-1])
     if turns[-1].pictures:
-        check_editing(service.gems.resources.generator.capabilities)
-    await service.access.check_quotas(caller)
-    work = open_work(service.gems.resources)
+        check_editing(service.gems.resources.context(chosen).generator.capabilities)
+    await service.access.check_quotas(caller, options=chosen)
+    work = open_work(service.gems.resources, options=chosen)
     try:
         intent = await read_intent(turns, work)
         await service.gems.resources.ledger.enter_questions(caller.owner, work.usage)

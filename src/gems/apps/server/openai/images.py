@@ -29,7 +29,7 @@ from gems.apps.server.openai.errors import (
 )
 from gems.apps.server.openai.runs import (
     StartedRuns,
-    check_model,
+    chosen_models,
     load_png,
     start_runs,
     stop_if_left,
@@ -47,6 +47,7 @@ from gems.models.images import decode_image, flatten_image, open_image
 from gems.options import check_editing
 from gems.results import RunResult
 from gems.runs.output import portable_metadata
+from gems.settings import with_models
 
 STREAM: dict[str, Any] = {
     "description": "The response; with `stream`, as server-sent events.",
@@ -107,7 +108,8 @@ def check_background(service: Service, body: schemas.ImageFields) -> None:
         return
     if body.output_format == "jpeg":
         raise AnswerError("A JPEG has no transparency. Use png or webp as output_format.", param="background")
-    if service.settings.generator.background != "transparent":
+    chosen = chosen_models(service, body).get("generator")
+    if with_models(service.settings, generator=chosen).generator.background != "transparent":
         message = (
             "Images are not drawn with a transparent background here. Omit background, or set "
             "GEMS_GENERATOR__BACKGROUND=transparent where GEMS runs, for a generator that draws such images."
@@ -379,8 +381,7 @@ async def edit(
 ) -> schemas.ImagesAnswer | EventSourceResponse:
     """Edit an image; each result comes from its own run, which checks the change and retries."""
     service = service_of(request)
-    generator = service.gems.resources.generator.capabilities
-    check_model(service, body.model)
+    generator = service.gems.resources.context(chosen_models(service, body)).generator.capabilities
     supported_size(body.size, generator)
     source = await load_source(body, generator)
     mask = await load_mask(body, source)

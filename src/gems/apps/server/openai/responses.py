@@ -29,6 +29,7 @@ from gems.apps.server.openai.images import (
 from gems.apps.server.openai.runs import (
     StartedRuns,
     check_model,
+    chosen_models,
     load_png,
     outcome_text,
     start_runs,
@@ -106,7 +107,8 @@ async def _read_input(
     """Return what the input asks for; raise AnswerError if it cannot be done, or not as `action` says."""
     items = [schemas.InputItem(role="user", content=body.input)] if isinstance(body.input, str) else body.input
     try:
-        asked = await read_request(service, caller, [_message_of(item) for item in items if item.type not in _IGNORED])
+        messages = [_message_of(item) for item in items if item.type not in _IGNORED]
+        asked = await read_request(service, caller, messages, chosen_models(service, body))
     except AnswerError as error:
         if error.details.param == "messages":
             error.details.param = "input"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -20,9 +20,9 @@ from gems.apps.server.openai.schemas import RunFields
 from gems.apps.server.queue import QueuePlace
 from gems.errors import DeadlineReachedError, GemsError, OptionError, RunNotFoundError
 from gems.events import Event, Finished, wait_for_result
-from gems.generation import GeneratorCapabilities
+from gems.generation import GeneratorCapabilities, nearest_size
 from gems.memory.source_images import SourceImage
-from gems.options import RANDOM_SEED, RunArguments, candidate_seed, given_options, nearest_size, parse_size
+from gems.options import CHOICES, RANDOM_SEED, RunArguments, candidate_seed, given_options, parse_size
 from gems.results import RunResult
 from gems.service import new_run_id
 
@@ -77,12 +77,20 @@ class StartedRuns:
 
 
 def model_names(service: Service) -> list[str]:
-    """List the model names."""
-    return list(dict.fromkeys([MODEL, service.gems.resources.generator.capabilities.model]))
+    """List the model names: the default's, and those of the generators on offer."""
+    resources = service.gems.resources
+    return list(dict.fromkeys([MODEL, resources.generator.capabilities.model, *resources.generators]))
+
+
+def chosen_models(service: Service, fields: RunFields) -> Mapping[str, Any]:
+    """Return the options by which a request chooses among models on offer; raise AnswerError for an unknown `model`."""
+    model = check_model(service, fields.model)
+    generator = {"generator": model} if model in service.gems.resources.generators else {}
+    return {name: value for name, value in given_options(fields).items() if name in CHOICES} | generator
 
 
 def check_model(service: Service, name: str | None) -> str:
-    """Validate a model name, or raise AnswerError. All names select the same loop and generator."""
+    """Validate a model name, or raise AnswerError. All select the same loop; those on offer, another generator."""
     if not name or name in model_names(service) or _ALIAS.fullmatch(name):
         return name or MODEL
     known = ", ".join(repr(known) for known in model_names(service))
@@ -103,15 +111,16 @@ async def start_runs(
 
     Returns before they have started if they must wait for a free place.
     """
-    model = check_model(service, fields.model)
+    chosen = chosen_models(service, fields)
+    generator = service.gems.resources.context(chosen).generator.capabilities
     most_s = service.settings.serve.deadline_s
-    options = given_options(fields)
+    options = {**given_options(fields), **chosen}
     limit_s = min(most_s, options.get("deadline_s") or most_s)
     until = time.monotonic() + limit_s
     # The rest of the time is for sending the image.
     own: RunArguments = {
         "max_rounds": fields.rounds,
-        "size": supported_size(fields.size, service.gems.resources.generator.capabilities),
+        "size": supported_size(fields.size, generator),
         "owner": caller.owner,
         "source": source,
         "mask": mask,
@@ -128,7 +137,7 @@ async def start_runs(
         waiting_s = limit_s * _WAITED
         try:
             async with service.access.beginning(
-                caller, images, count, until=until - limit_s + waiting_s, tell=places.put_nowait
+                caller, images, count, options=options, until=until - limit_s + waiting_s, tell=places.put_nowait
             ):
                 left_s = max(_LEAST_S, min(limit_s, until - time.monotonic()) * _SHARE)
                 arguments["deadline_s"] = min(limit_s * _SHARE, left_s)
@@ -154,7 +163,7 @@ async def start_runs(
         run_ids=run_ids,
         until=until,
         is_hurried=limit_s < most_s,
-        model=model,
+        model=fields.model or MODEL,
         keeps_running=bool(fields.keep_running),
         starting=starting,
         places=places,

@@ -27,7 +27,7 @@ class RunFields(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    model: str | None = Field(None, description="`gems`, or the name of the generator. Default: `gems`.")
+    model: str | None = Field(None, description="`gems`, or the name of a generator on offer. Default: `gems`.")
     size: str | None = Field(
         None, description="`auto` or `WIDTHxHEIGHT`; replaced by the nearest size that the generator supports."
     )
