@@ -21,7 +21,7 @@ const second = await client.runs.wait(thread_id, "gems", say("a red circle"));
 seen.second = { stop: second.stop_reason, image: second.image_url, said: second.messages.map(({ type }) => type) };
 seen.second.id = second.image;
 const third = await client.runs.wait(thread_id, "gems", say("now make it blue"));
-seen.third = { stop: third.stop_reason, source: third.options.source };
+seen.third = { source: third.options.source, prompt: third.prompt };
 seen.start = Buffer.from(await (await fetch(second.image_url)).arrayBuffer()).toString("latin1", 0, 4);
 
 console.log(JSON.stringify(seen));
