@@ -122,19 +122,8 @@ class RunResult(BaseModel):
         copy._data, copy._load_image = data, at_hand  # noqa: SLF001 - an own copy
         return copy
 
-    def without_data(self) -> RunResult:
-        """Return a copy that reads the image when it is shown, for those who keep many results.
-
-        It reads the file, or the stored image where that has changed; what has no file stays in memory.
-        """
-        if self._data is None or self.path is None or self._load_image is None:
-            return self
-        copy = self.model_copy()
-        copy._data, copy._digest = None, _digest_of(self._data)  # noqa: SLF001 - an own copy
-        return copy
-
     def _repr_png_(self) -> bytes | None:
-        """Show the image where only images are supported. Reads a file after `without_data`."""
+        """Show the image where only images are supported. Reads a file after `release_image`."""
         if self._digest is None or self._load_image is None:
             return self._data
         with suppress(OSError):
@@ -153,6 +142,19 @@ class RunResult(BaseModel):
 
 def _digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def release_image(result: RunResult) -> RunResult:
+    """Return a copy that reads the image when it is shown, for those who keep many results.
+
+    It reads the file, or the stored image where that has changed; what has no file stays in memory.
+    """
+    data = result._data  # noqa: SLF001 - this module's own
+    if data is None or result.path is None or result._load_image is None:  # noqa: SLF001
+        return result
+    copy = result.model_copy()
+    copy._data, copy._digest = None, _digest_of(data)  # noqa: SLF001
+    return copy
 
 
 def add_warning(result: RunResult, warning: str) -> RunResult:

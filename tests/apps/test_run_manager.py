@@ -16,6 +16,7 @@ from gems.apps.run_manager import RunManager
 from gems.errors import PromptError, RunDrainedError, RunNotFoundError
 from gems.events import Event, Finished
 from gems.memory.run_filter import RunFilter
+from gems.results import release_image
 from tests.support.scripted_service import PATIENCE_S, House, Pause
 
 
@@ -82,13 +83,13 @@ async def test_images_of_finished_runs_take_up_no_memory(manager: RunManager, ho
         assert result._repr_png_() == stored
         await asyncio.to_thread(saved.unlink)
         assert result._repr_png_() == stored
-        assert result.without_data() is result
+        assert release_image(result) is result
 
 
 async def test_an_image_without_a_file_stays_in_memory(manager: RunManager) -> None:
     run_id = await manager.start("a red cat", seed=7)
     result = (await manager.result(run_id)).with_image(b"png", None)
-    assert result.without_data()._repr_png_() == b"png"
+    assert release_image(result)._repr_png_() == b"png"
 
 
 async def test_a_watcher_that_leaves_stops_nothing(manager: RunManager, house: House) -> None:

@@ -17,7 +17,7 @@ from gems.errors import GemsError, InternalError, RunDrainedError
 from gems.events import Event, Finished, Started, wait_for_result
 from gems.memory.run_filter import RunFilter
 from gems.options import RunArguments, Target
-from gems.results import RunResult
+from gems.results import RunResult, release_image
 from gems.service import Gems
 from gems.types import Decision
 
@@ -203,7 +203,7 @@ class RunManager:
                     self._notify(event)
                     if isinstance(event, Finished):
                         # Hundreds of results are kept, and their images are files.
-                        result = await asyncio.to_thread(event.result.without_data)
+                        result = await asyncio.to_thread(release_image, event.result)
                         event = event.model_copy(update={"result": result})  # noqa: PLW2901
                     await channel.publish(event)
         except asyncio.CancelledError:
