@@ -73,7 +73,8 @@ class _Background:
 _background = _Background()
 
 
-def generate(
+# `judge` and `generator` take more than the options of these names do.
+def generate(  # type: ignore[misc]
     prompt: str,
     *,
     chat: str | BaseChatModel | None = None,
@@ -108,7 +109,8 @@ def generate(
     return _background.run(call())
 
 
-def repair(
+# `judge` and `generator` take more than the options of these names do.
+def repair(  # type: ignore[misc]
     image: bytes | Path,
     prompt: str,
     *,

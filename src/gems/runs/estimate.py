@@ -74,7 +74,7 @@ def estimate_run(options: Options, resources: Resources, rows: Sequence[RunRow],
     past = [run for run in found if run is not None and (unpriced or run.usd is not None)][:MOST_RUNS]
     low, high = _range_of(past) if past else _follow_pattern(options, context)
     is_priced = not unpriced and None not in (low.usd, high.usd)
-    chosen = {name: options.get(name) or None for name in CHOICES}
+    chosen: dict[str, Any] = {name: options.get(name) or None for name in CHOICES}
     tabled = _find_tabled(with_models(settings, **chosen))
     origin = f"Prices of {prices.DATE} for {', '.join(tabled)}; settings override them." if tabled else ""
     return Estimate(
