@@ -201,13 +201,13 @@ async def test_what_came_before_a_question_was_cancelled_is_wasted(stub: StubSer
     begun = asyncio.Event()
     receive = client._receive
 
-    async def watched(stream: Any, parts: Any) -> Any:
+    async def watched(stream: Any, parts: Any, most_tokens: Any) -> Any:
         async def passed_on() -> Any:
             async for part in stream:
                 yield part
                 begun.set()
 
-        return await receive(passed_on(), parts)
+        return await receive(passed_on(), parts, most_tokens)
 
     client._receive = watched  # type: ignore[method-assign]
     asking = asyncio.ensure_future(client.ask(formed(), told.append))
