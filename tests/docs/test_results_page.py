@@ -36,6 +36,19 @@ def test_the_table_of_harnesses_is_what_was_measured() -> None:
         assert told == [*shares, f"{float(images['mean']):.2f}", f"{float(calls['mean']):.1f}"], name
 
 
+def test_the_table_of_repair_is_what_was_measured() -> None:
+    with (ROOT / "benchmarks" / "results" / "blocks-bench-repair.csv").open() as file:
+        compared = {(line["entry"], line["metric"]): line for line in csv.DictReader(file) if line["part"] == "all"}
+    table = RESULTS.partition("### Repair")[2].partition("\n- ")[0]
+    rows = re.findall(r"^\| .+ \| ([\d.]+) % \(([\d.]+) to ([\d.]+)\) \| ([\d.]+) \| ([\d.]+) \|", table, re.MULTILINE)
+    wanted = []
+    for entry in ("balanced", "repair, blocks", "repair, blocks:poor", "repair-unlocked"):
+        met, images, calls = (compared[entry, each] for each in ("met", "images", "calls"))
+        shares = (f"{100 * float(met[each]):.1f}" for each in ("mean", "low", "high"))
+        wanted.append((*shares, f"{float(images['mean']):.2f}", f"{float(calls['mean']):.1f}"))
+    assert rows == wanted
+
+
 def test_the_tables_of_patches_are_what_was_measured() -> None:
     for table in pages(measured("evolution")):
         assert table in RESULTS
