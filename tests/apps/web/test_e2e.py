@@ -317,16 +317,19 @@ def shop(tmp_path: Path, stub: StubServer) -> Iterator[tuple[str, StubServer]]:
             yield url, far
 
 
+_ACTIVE = "document.querySelector('[role=option].active')?.textContent ?? ''"
+
+
 def take(page: Page, label: str, name: str) -> None:
     """Choose a model with the keyboard."""
     tab_to(page, label)
     page.keyboard.press("ArrowDown")
     wanted = page.get_by_role("option", name=re.compile(f"^{re.escape(name)}: "))
     expect(wanted).to_be_visible()
-    for _ in range(page.get_by_role("option").count()):
-        if "active" in (wanted.get_attribute("class") or "").split():
-            break
+    while (active := page.evaluate(_ACTIVE)) != wanted.text_content():
         page.keyboard.press("ArrowDown")
+        # The page follows a key with a delay.
+        page.wait_for_function(f"before => ({_ACTIVE}) !== before", arg=active)
     page.keyboard.press("Enter")
     expect(page.get_by_label(label, exact=True)).to_have_value(re.compile(f"^{re.escape(name)}: "))
 
