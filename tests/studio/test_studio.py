@@ -238,7 +238,7 @@ async def test_the_input_form_is_small_and_explains_itself(client: LangGraphClie
     schemas = await client.assistants.get_schemas(await assistant(client))
     fields = schemas["input_schema"]["properties"]
     assert list(fields)[:7] == ["prompt", "max_rounds", "candidates", "size", "seed", "profile", "skills"]
-    assert len(fields) == 16
+    assert len(fields) == 18
     assert not {"owner", "run_id", "options"} & set(fields)
     assert all(field["description"].endswith(".") for field in fields.values())
     rounds, profile = (fields[name]["anyOf"][0] for name in ("max_rounds", "profile"))
