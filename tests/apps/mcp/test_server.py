@@ -174,7 +174,8 @@ async def test_whoever_goes_before_the_run_has_an_id_ends_it_too(house: House) -
     async with house.gems() as gems:
         manager = RunManager(gems)
         state = Tools(manager=manager, access=Access(KeyFile(house.home / "keys.json"), manager), local=True)
-        asking = asyncio.create_task(state._start_run(Caller(), 1, manager.start("a red cat", seed=7), state._until()))
+        starting = manager.start("a red cat", seed=7)
+        asking = asyncio.create_task(state._start_run(Caller(), 1, {}, starting, state._until()))
         await asyncio.sleep(0)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
