@@ -89,6 +89,11 @@ def _read(image: bytes | Path) -> tuple[bytes, Image.Image]:
         raise RequestError(f"{name} is not a valid image or is truncated.", hint=f"Use {FORMATS}.") from None
 
 
+def decode_source_image(text: str, name: str, hint: str = "") -> SourceImage:
+    """Read an image to edit from base64 or a data URL; RequestError if it is invalid. Blocking."""
+    return read_source_image(decode_base64(text, name, hint))
+
+
 def decode_base64(text: str, name: str, hint: str = "") -> bytes:
     """Decode base64 as `unpack_base64` does; RequestError, with `hint`, if it is invalid or too long."""
     if len(text) > MAX_BASE64:

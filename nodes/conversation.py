@@ -12,15 +12,14 @@ from langchain_core.messages import AIMessage, AnyMessage
 
 from gems.errors import ImageMissingError, PromptError, RequestError
 from gems.memory.images import ImageStore
-from gems.memory.source_images import SourceImage, decode_base64, read_source_image, store_source
+from gems.memory.source_images import decode_source_image, store_source
 from gems.models.images import open_image
 from gems.nodes.base import Update
-from gems.nodes.follow_up import LONGEST, Turn
+from gems.nodes.follow_up import LONGEST, PICTURE_TYPES, Turn
 from gems.state import Context, State
 from gems.types import Answer, Round, Shown, answers_of
 
 _TEXTS = ("text", "input_text")
-_PICTURES = ("image_url", "input_image", "image")
 _DATA = "data:"
 _MAX_LISTED = 10
 """Number of requirements listed in an answer."""
@@ -73,7 +72,7 @@ def prompt_update(prompt: str) -> Update:
 def _read_newest(message: AnyMessage) -> Turn:
     parts = message.content if isinstance(message.content, list) else []
     kinds = [str(part.get("type")) for part in parts if isinstance(part, dict)]
-    if other := next((kind for kind in kinds if kind not in (*_TEXTS, *_PICTURES)), None):
+    if other := next((kind for kind in kinds if kind not in (*_TEXTS, *PICTURE_TYPES)), None):
         raise PromptError(
             f"The message has a part of type {other[:40]!r}, and only text and images are read here.",
             hint="Send text, and at most one image to edit.",
@@ -92,7 +91,7 @@ def _read_newest(message: AnyMessage) -> Turn:
 def _list_pictures(message: AnyMessage) -> Iterator[str]:
     """Yield the images of a message as they were sent: as data URLs, or as addresses."""
     for part in message.content if isinstance(message.content, list) else ():
-        if not isinstance(part, dict) or part.get("type") not in _PICTURES:
+        if not isinstance(part, dict) or part.get("type") not in PICTURE_TYPES:
             continue
         # OpenAI's clients, LangChain's blocks of both versions, and Anthropic's clients.
         inner = next((part[name] for name in ("image_url", "source") if part.get(name)), part)
@@ -111,7 +110,8 @@ async def load_picture(picture: str, images: ImageStore) -> tuple[str, tuple[int
         StorageError: it could not be stored or read.
     """
     if picture.startswith(_DATA):
-        source = await asyncio.to_thread(_decode, picture)
+        hint = "Send the image as a data URL."
+        source = await asyncio.to_thread(decode_source_image, picture, "messages", hint)
         await store_source(source, images)
         return source.id, (source.width, source.height)
     try:
@@ -120,10 +120,6 @@ async def load_picture(picture: str, images: ImageStore) -> tuple[str, tuple[int
         hint = "Describe the whole image, or attach the one to change."
         raise RequestError(f"The earlier image that is meant is gone: {error.message}", hint=hint) from error
     return picture, open_image(data).size
-
-
-def _decode(picture: str) -> SourceImage:
-    return read_source_image(decode_base64(picture, "messages", "Send the image as a data URL."))
 
 
 def is_unanswered(messages: Sequence[AnyMessage]) -> bool:

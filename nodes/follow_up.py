@@ -14,6 +14,8 @@ _MOST_TURNS = 40
 """Turns of a conversation that the model reads, the newest ones."""
 LONGEST = 2000
 """Characters of an earlier message."""
+PICTURE_TYPES = ("image_url", "input_image", "image")
+"""Types of the parts of a message that are pictures, in the APIs of OpenAI, LangChain and Anthropic."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,13 @@ def stub() -> Iterator[StubServer]:
         yield server
 
 
+@pytest.fixture
+def far() -> Iterator[StubServer]:
+    """Another server of this kind."""
+    with StubServer() as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def npm() -> node.Node:
     """Node.js with the clients in `tests/clients`; of the session, since npm reads the settings of its user."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,6 @@ from tests.support.offers import ASKED, KEY, PROMPT, kinds, offering
 from tests.support.stub import StubServer
 
 OPTIONS = {name: value for name, value in ASKED.items() if name != "prompt"}
-
-
-@pytest.fixture
-def far() -> Iterator[StubServer]:
-    with StubServer() as server:
-        yield server
 
 
 @pytest.fixture

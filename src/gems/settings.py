@@ -28,11 +28,11 @@ from gems.files.trust import ENV_FILE
 from gems.types import Role
 
 _HOST = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*(?::\d{1,5})?")
-# The word that may stand in place of an address, and an example.
 _OFFER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 """Names of models on offer; no model spec but `blocks` is one."""
 _TAKEN = ("blocks", "gems")
 """Names that stand for the built-in world and, in OpenAI's API, for the default."""
+# The word that may stand in place of an address, and an example.
 _ADDRESSES = {"otel": ("console", "http://127.0.0.1:4318"), "experience": ("off", "http://host:8000")}
 
 

@@ -26,12 +26,6 @@ SERVE = ServeSettings(web=False, deadline_s=900, drain_s=1, queue=0)
 
 
 @pytest.fixture
-def far() -> Iterator[StubServer]:
-    with StubServer() as server:
-        yield server
-
-
-@pytest.fixture
 def settings(tmp_path: Path, stub: StubServer, far: StubServer) -> Settings:
     return offering(tmp_path / "home", stub, far, serve=SERVE)
 
@@ -40,12 +34,6 @@ def settings(tmp_path: Path, stub: StubServer, far: StubServer) -> Settings:
 def url(settings: Settings) -> Iterator[str]:
     with serving(create_app(settings)) as url:
         yield url
-
-
-@pytest.fixture
-def client(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
-        yield client
 
 
 def drawn(client: httpx.Client, **options: Any) -> dict[str, Any]:

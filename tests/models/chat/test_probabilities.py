@@ -257,7 +257,7 @@ def test_the_answer_that_was_read_counts() -> None:
     draft, last = answering("no", "no"), answering("yes", "no")
     content = f"First I thought {draft}, but then: {last}"
     shares = [{"no": 0.9, "yes": 0.1}] * 2 + [YES, {"no": 0.75, "yes": 0.25}]
-    # The word `answer` is no verdict, and neither is what stands in the draft.
+    # Neither the key `answer` nor the draft's answer is the verdict.
     assert probabilities(content, at_words(content, *shares)) == [SURE, 0.25]
     same = f"<think>{last}</think>{last}"
     assert probabilities(same, at_words(same, *shares)) == [SURE, 0.25]

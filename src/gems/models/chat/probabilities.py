@@ -137,8 +137,9 @@ def yes_probabilities(
 def _scan_value(text: str, start: int, name: str, found: list[_Verdict], depth: int = 0) -> int:
     """Append the verdicts within the valid JSON value at `start` to `found`; return its end.
 
-    A verdict is the field `answer` of an object, which has a number or stands under one as its `name`, or what stands
-    there itself. Raises ValueError for what is nested too deeply.
+    A verdict is the field `answer` of an object with a number, `{"number": 1, "answer": "yes"}`. The number may also be
+    the key, of the object or of the verdict: `{"1": {"answer": "yes"}}`, `{"1": "yes"}`. `name` is the key of this
+    value. Raises ValueError for JSON that is nested too deeply.
     """
     if depth > _DEEPEST:
         raise ValueError("it is nested too deeply")

@@ -14,14 +14,13 @@ from gems.apps.server.openai import schemas
 from gems.apps.server.openai.errors import AnswerError
 from gems.apps.server.openai.templates import answer_helper, unwrap_request
 from gems.errors import GemsError, RequestError
-from gems.memory.source_images import SourceImage, decode_base64, read_source_image
-from gems.nodes.follow_up import Turn, read_intent
+from gems.memory.source_images import SourceImage, decode_source_image, read_source_image
+from gems.nodes.follow_up import PICTURE_TYPES, Turn, read_intent
 from gems.options import MAX_PROMPT, check_editing
 from gems.runs.verification import open_work
 from gems.types import Usage
 
 _TEXTS = ("text", "input_text", "output_text")
-_PICTURES = ("image_url", "input_image", "image")
 _OWN = re.compile(r"(?:[^\s()]*/)?images/([0-9a-f]{64})(?:\.png)?")
 """The address of an image on this server."""
 _SHOWN = re.compile(
@@ -98,7 +97,7 @@ def _split(message: schemas.Message) -> tuple[str, tuple[str, ...]]:
             text = part.text or ""
             pictures += [next(filter(None, found.groups())) for found in _SHOWN.finditer(text)]
             texts.append(_SHOWN.sub("", text))
-        elif part.type in _PICTURES:
+        elif part.type in PICTURE_TYPES:
             pictures.append(_address_of(part.image_url))
     pictures += [
         _address_of(image.get("image_url", image)) for image in message.images or () if isinstance(image, dict)
@@ -115,11 +114,11 @@ def _check_newest(message: schemas.Message, turn: Turn) -> None:
     """Raise AnswerError if the newest message asks for nothing, or has what cannot be used."""
     if not isinstance(message.content, str):
         for part in message.content or ():
-            if part.type not in (*_TEXTS, *_PICTURES):
+            if part.type not in (*_TEXTS, *PICTURE_TYPES):
                 raise AnswerError(
                     f"Unsupported content type: {part.type[:40]!r}. Send text and images.", param="messages"
                 )
-            if part.type in _PICTURES and not _address_of(part.image_url):
+            if part.type in PICTURE_TYPES and not _address_of(part.image_url):
                 raise AnswerError("An image of the last user message has no image_url.", param="messages")
     if not turn.text:
         found = "has an image, but no text that says what to change" if turn.pictures else "has no text"
@@ -146,12 +145,8 @@ async def _load_picture(service: Service, caller: Caller, address: str) -> Sourc
         if not address.startswith("data:"):
             message = "The picture that is meant was sent as an address, which is not fetched. Attach it again."
             raise AnswerError(message, param="messages", code="invalid_image_url")
-        return await asyncio.to_thread(_decode, address)
+        return await asyncio.to_thread(decode_source_image, address, "image_url", "Send a data URL.")
     except RequestError as error:
         raise AnswerError(f"Invalid image. {error}", param="messages", code="invalid_image") from None
     except GemsError as error:
         raise AnswerError(f"The earlier picture is gone: {error}", param="messages", code="invalid_image") from error
-
-
-def _decode(address: str) -> SourceImage:
-    return read_source_image(decode_base64(address, "image_url", "Send a data URL."))
