@@ -171,9 +171,10 @@ def test_folder_of_something_else(tmp_path: Path) -> None:
 
 
 @contextmanager
-def held(file: Path, spec: str, gate: Gate, allowed: int) -> Iterator[subprocess.Popen[str]]:
+def held(file: Path, stub: StubServer, gate: Gate, allowed: int) -> Iterator[subprocess.Popen[str]]:
     gate.allow(allowed)
     wanted = gate.drawn.total() + allowed
+    spec = f"openai:stub@{stub.base_url}"
     with started("batch", str(file), "--out", str(file.parent / "out"), "--generator", spec) as process:
         try:
             wait_until(lambda: gate.drawn.total() == wanted, process)
@@ -181,13 +182,14 @@ def held(file: Path, spec: str, gate: Gate, allowed: int) -> Iterator[subprocess
             yield process
         finally:
             process.kill()
-            gate.give_up()
+            process.wait(PATIENCE_S)
+            gate.give_up_all(stub)
 
 
 def test_killed_it_goes_on_and_draws_nothing_twice(tmp_path: Path, stub: StubServer, gate: Gate) -> None:
     rows = [{"prompt": f"cat {n}", "max_rounds": 2, "size": "64x64", "profile": "paper"} for n in range(6)]
     file, spec = listed(tmp_path, *rows), f"openai:stub@{stub.base_url}"
-    with held(file, spec, gate, 5) as process:
+    with held(file, stub, gate, 5) as process:
         process.kill()
         process.communicate(timeout=PATIENCE_S)
     gate.allow(1000)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
+import httpx
+
 from gems.generation import ImageRequest
+from tests.support.http_server import until
 from tests.support.pausable_models import PATIENCE_S
+from tests.support.stub import StubServer
 from tests.support.stub.models import flat_picture
 
 
@@ -36,6 +40,17 @@ class Gate:
             self._generation += 1
             self._allowed = 0
             self._changed.notify_all()
+
+    def give_up_all(self, stub: StubServer) -> None:
+        """Let every request of a process that has ended end, also what it sent and the server has not read yet."""
+        # The server has read what came earlier once it answers this.
+        httpx.get(f"{stub.base_url}/models", timeout=PATIENCE_S).raise_for_status()
+
+        def is_idle() -> bool:
+            self.give_up()
+            return stub.under_way() == 0
+
+        until(is_idle)
 
     def draw(self, request: ImageRequest) -> bytes:
         with self._changed:

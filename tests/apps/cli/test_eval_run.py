@@ -47,7 +47,7 @@ def command(tmp_path: Path, *more: str) -> list[str]:
 
 
 @contextmanager
-def held(arguments: list[str], gate: Gate, allowed: int) -> Iterator[subprocess.Popen[str]]:
+def held(arguments: list[str], stub: StubServer, gate: Gate, allowed: int) -> Iterator[subprocess.Popen[str]]:
     """The command at work, so many images more in the ledger and the next ones held; killed in the end."""
     gate.allow(allowed)
     wanted = gate.drawn.total() + allowed
@@ -58,7 +58,8 @@ def held(arguments: list[str], gate: Gate, allowed: int) -> Iterator[subprocess.
             yield process
         finally:
             process.kill()
-            gate.give_up()
+            process.wait(PATIENCE_S)
+            gate.give_up_all(stub)
 
 
 def manifest(out: Path) -> list[SampleRow]:
@@ -69,7 +70,7 @@ def manifest(out: Path) -> list[SampleRow]:
 def test_killed_again_and_again_every_sample_is_drawn_once(tmp_path: Path, stub: StubServer, gate: Gate) -> None:
     arguments = command(tmp_path, "--generator", f"openai:stub@{stub.base_url}", "-j", "3")
     for allowed in (1, 4, 6):
-        with held(arguments, gate, allowed) as process:
+        with held(arguments, stub, gate, allowed) as process:
             process.kill()
             process.communicate(timeout=PATIENCE_S)
     gate.allow(1000)
@@ -87,7 +88,7 @@ def test_killed_again_and_again_every_sample_is_drawn_once(tmp_path: Path, stub:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_interrupted_it_says_how_to_go_on(how: int, tmp_path: Path, stub: StubServer, gate: Gate) -> None:
     arguments = command(tmp_path, "--generator", f"openai:stub@{stub.base_url}")
-    with held(arguments, gate, 3) as process:
+    with held(arguments, stub, gate, 3) as process:
         process.send_signal(how)
         _out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
